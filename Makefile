@@ -1,0 +1,14 @@
+# A menu. What each entry does stands in the script that it names.
+.PHONY: help up down test verify fix
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ --/'
+up: ## a real Kubernetes with a KvsStore that answers
+	@tests/bin/up
+down: ## takes away everything that `up` made
+	@tests/bin/down
+test: ## verify, then every test, the real cluster included
+	@tests/bin/test
+verify: ## format, lints, docs, dependency rules, generated files; writes nothing
+	@tests/bin/verify
+fix: ## rewrites what verify would complain about
+	@tests/bin/fix

@@ -1,0 +1,24 @@
+//! The engines of Aryavarth KVS behind one trait. No network, no async runtime, no metrics library.
+//!
+//! * [`KvsEngine`] is the trait: `submit` with a completion at its core, blocking calls on top.
+//! * [`KvStore`] is our own engine: a JSON log with checksums, an index in memory, values on disk.
+//! * [`SledEngine`] is the `sled` crate behind the same trait.
+//! * [`MemoryEngine`] keeps everything in memory: the oracle of the tests.
+
+mod completion;
+mod engine;
+mod error;
+pub mod limits;
+mod memory;
+mod operation;
+mod options;
+mod stats;
+
+pub use completion::{Complete, Completion};
+pub use engine::KvsEngine;
+pub use error::{Error, Result};
+pub use limits::Limits;
+pub use memory::MemoryEngine;
+pub use operation::{Mutation, Operation, Outcome};
+pub use options::{Options, SyncPolicy};
+pub use stats::{NoObserver, Observer, Stats};

@@ -1,0 +1,65 @@
+//! How a store is opened.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::limits::Limits;
+use crate::stats::{NoObserver, Observer};
+
+/// When an acknowledged write is on stable storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SyncPolicy {
+    /// Before it is acknowledged. Survives the death of process and machine.
+    #[default]
+    Always,
+    /// At most this long after it was acknowledged. The death of the machine can lose that much, the death of the
+    /// process nothing.
+    Interval(Duration),
+    /// When the operating system likes, often within half a minute. The death of the machine can lose what was
+    /// written since, the death of the process nothing.
+    Os,
+}
+
+/// How a store is opened. `Options::default()` is what the server uses unless told otherwise.
+#[derive(Clone)]
+pub struct Options {
+    /// The sizes that are accepted.
+    pub limits: Limits,
+    /// When acknowledged writes are durable.
+    pub sync: SyncPolicy,
+    /// Dead bytes that start a compaction; default 1 MiB.
+    pub compaction_threshold_bytes: u64,
+    /// The share of the log that must be dead as well, in percent of all its bytes, before a compaction starts;
+    /// default 30, so that a large log is not rewritten for a few dead bytes.
+    pub compaction_dead_percent: u8,
+    /// The size of one file of the log, in bytes; default 16 MiB, at least 64 KiB.
+    pub segment_bytes: u64,
+    /// Hears of syncs and compactions.
+    pub observer: Arc<dyn Observer>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            sync: SyncPolicy::Always,
+            compaction_threshold_bytes: 1024 * 1024,
+            compaction_dead_percent: 30,
+            segment_bytes: 16 * 1024 * 1024,
+            observer: Arc::new(NoObserver),
+        }
+    }
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Options")
+            .field("limits", &self.limits)
+            .field("sync", &self.sync)
+            .field("compaction_threshold_bytes", &self.compaction_threshold_bytes)
+            .field("compaction_dead_percent", &self.compaction_dead_percent)
+            .field("segment_bytes", &self.segment_bytes)
+            .finish_non_exhaustive()
+    }
+}
