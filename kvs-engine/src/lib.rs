@@ -12,6 +12,8 @@ pub mod limits;
 mod memory;
 mod operation;
 mod options;
+#[cfg(feature = "sled")]
+mod sled;
 mod stats;
 
 pub use completion::{Complete, Completion};
@@ -21,4 +23,6 @@ pub use limits::Limits;
 pub use memory::MemoryEngine;
 pub use operation::{Mutation, Operation, Outcome};
 pub use options::{Options, SyncPolicy};
+#[cfg(feature = "sled")]
+pub use sled::SledEngine;
 pub use stats::{NoObserver, Observer, Stats};
