@@ -1,0 +1,19 @@
+//! The operator of Aryavarth KVS: for each `KvsStore` a StatefulSet, two Services, a ConfigMap and a ServiceAccount.
+//!
+//! The way of a reconcile is the order of these modules:
+//!
+//! 1. [`observe`]: what is there (reads);
+//! 2. [`validate`]: what is wanted, in a form that can be built (pure);
+//! 3. [`plan`]: the difference, as a list of writes (pure);
+//! 5. [`status`]: what it means for people, as conditions and events (pure, then one write at most).
+
+pub mod apply;
+pub mod error;
+pub mod metrics;
+pub mod names;
+pub mod observe;
+pub mod plan;
+pub mod quantity;
+pub mod resource;
+pub mod status;
+pub mod validate;

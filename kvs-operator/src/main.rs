@@ -1,0 +1,3 @@
+//! The operator's program: parse, build, run, exit code.
+
+fn main() {}

@@ -1,0 +1,94 @@
+//! The StatefulSet: members with names and volumes of their own.
+//!
+//! What must hold: every field that the API server would default is set, so that a live object never differs from ours
+//! by a default; the claim template repeats the live one, because it can't change (growing a volume changes the claim,
+//! see `growth.rs`).
+
+use k8s_openapi::api::apps::v1::{
+    RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
+    StatefulSetUpdateStrategy,
+};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::api::ObjectMeta;
+
+use super::pod_template;
+use super::service_account::metadata;
+use crate::names;
+use crate::validate::ValidStore;
+
+/// Revisions of the template that Kubernetes keeps: the default of every workload, enough to see what changed.
+const REVISION_HISTORY_LIMIT: i32 = 10;
+
+pub(super) fn build(store: &ValidStore, config_hash: &str, live: Option<&StatefulSet>) -> StatefulSet {
+    StatefulSet {
+        metadata: metadata(store, store.name.clone()),
+        spec: Some(StatefulSetSpec {
+            replicas: Some(i32::from(store.members)),
+            selector: LabelSelector {
+                match_labels: Some(names::selector_labels(&store.name)),
+                match_expressions: None,
+            },
+            service_name: Some(names::peers_service(&store.name)),
+            template: pod_template::build(store, config_hash),
+            volume_claim_templates: Some(vec![claim_template(store, live)]),
+            // Members of a group start together: a member that waits for the one before it would wait for its quorum.
+            pod_management_policy: Some("Parallel".to_owned()),
+            update_strategy: Some(update_strategy(store.members)),
+            persistent_volume_claim_retention_policy: Some(StatefulSetPersistentVolumeClaimRetentionPolicy {
+                when_deleted: Some(store.claim_retention.as_str().to_owned()),
+                when_scaled: Some("Retain".to_owned()),
+            }),
+            revision_history_limit: Some(REVISION_HISTORY_LIMIT),
+            min_ready_seconds: Some(0),
+            ordinals: None,
+        }),
+        status: None,
+    }
+}
+
+/// One member is rolled by Kubernetes. With more, the operator will delete the pods itself, followers first and the
+/// leader last, because Kubernetes knows neither.
+fn update_strategy(members: u8) -> StatefulSetUpdateStrategy {
+    if members > 1 {
+        return StatefulSetUpdateStrategy { type_: Some("OnDelete".to_owned()), rolling_update: None };
+    }
+    StatefulSetUpdateStrategy {
+        type_: Some("RollingUpdate".to_owned()),
+        rolling_update: Some(RollingUpdateStatefulSetStrategy { partition: Some(0), max_unavailable: None }),
+    }
+}
+
+/// The claim of each member. Its labels let the operator watch claims; like the rest of it they can never change.
+fn claim_template(store: &ValidStore, live: Option<&StatefulSet>) -> PersistentVolumeClaim {
+    let live = live.and_then(live_claim_spec);
+    let live_size = live.and_then(|spec| spec.resources.as_ref()?.requests.as_ref()?.get("storage").cloned());
+    let storage_class = live.map_or_else(|| store.storage_class.clone(), |spec| spec.storage_class_name.clone());
+    let size: Quantity = live_size.unwrap_or_else(|| store.storage_size.clone());
+    PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some(names::DATA_VOLUME.to_owned()),
+            labels: Some(names::labels(&store.name)),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some([("storage".to_owned(), size)].into()),
+                limits: None,
+            }),
+            storage_class_name: storage_class,
+            volume_mode: Some("Filesystem".to_owned()),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// What the live StatefulSet's claim template asks for.
+fn live_claim_spec(live: &StatefulSet) -> Option<&PersistentVolumeClaimSpec> {
+    let templates = live.spec.as_ref()?.volume_claim_templates.as_ref()?;
+    let data = templates.iter().find(|claim| claim.metadata.name.as_deref() == Some(names::DATA_VOLUME))?;
+    data.spec.as_ref()
+}
