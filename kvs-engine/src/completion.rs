@@ -80,6 +80,11 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
+    /// Whether the answer is there already.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Blocks until the answer is there.
     pub(crate) fn wait(&self) -> Result<Outcome> {
         let mut answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,17 +8,21 @@
 mod completion;
 mod engine;
 mod error;
+mod kvs;
 pub mod limits;
+mod log;
 mod memory;
 mod operation;
 mod options;
 #[cfg(feature = "sled")]
 mod sled;
 mod stats;
+pub mod storage;
 
 pub use completion::{Complete, Completion};
 pub use engine::KvsEngine;
 pub use error::{Error, Result};
+pub use kvs::KvStore;
 pub use limits::Limits;
 pub use memory::MemoryEngine;
 pub use operation::{Mutation, Operation, Outcome};

@@ -34,6 +34,9 @@ pub struct Options {
     pub compaction_dead_percent: u8,
     /// The size of one file of the log, in bytes; default 16 MiB, at least 64 KiB.
     pub segment_bytes: u64,
+    /// How fast a compaction reads and writes, in bytes per second; default 64 MiB, so that it leaves the disk to
+    /// requests.
+    pub compaction_bytes_per_second: u64,
     /// Hears of syncs and compactions.
     pub observer: Arc<dyn Observer>,
 }
@@ -46,6 +49,7 @@ impl Default for Options {
             compaction_threshold_bytes: 1024 * 1024,
             compaction_dead_percent: 30,
             segment_bytes: 16 * 1024 * 1024,
+            compaction_bytes_per_second: 64 * 1024 * 1024,
             observer: Arc::new(NoObserver),
         }
     }
@@ -60,6 +64,7 @@ impl std::fmt::Debug for Options {
             .field("compaction_threshold_bytes", &self.compaction_threshold_bytes)
             .field("compaction_dead_percent", &self.compaction_dead_percent)
             .field("segment_bytes", &self.segment_bytes)
+            .field("compaction_bytes_per_second", &self.compaction_bytes_per_second)
             .finish_non_exhaustive()
     }
 }

@@ -1,0 +1,108 @@
+//! Where a key's record is, in eight bytes.
+//!
+//! ```text
+//! bits   meaning
+//! 20     slot of the segment
+//! 30     offset of the line in the segment's file
+//!  1     the line is a batch, of which the key is one element
+//! 13     charge: bytes of the record (of the element, in a batch) in units of 8, rounded up; 8191: that or more;
+//!        0: a tombstone, which only exists while a log is replayed
+//! ```
+
+const OFFSET_BITS: u32 = 30;
+const CHARGE_BITS: u32 = 13;
+/// The unit of a charge, in bytes.
+const CHARGE_UNIT_BYTES: u64 = 8;
+const MAX_CHARGE: u64 = (1 << CHARGE_BITS) - 1;
+/// No record begins at or beyond this offset, so no segment is larger.
+pub(crate) const MAX_SEGMENT_BYTES: u64 = 1 << OFFSET_BITS;
+
+/// Where a key's record is. Never zero, so that zero can mean "no entry".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Location(u64);
+
+impl Location {
+    /// A record, or an element of a batch, of so many bytes.
+    pub(crate) fn new(slot: u32, offset: u64, batch: bool, bytes: u64) -> Self {
+        Self::with_charge(slot, offset, batch, bytes.div_ceil(CHARGE_UNIT_BYTES).clamp(1, MAX_CHARGE))
+    }
+
+    /// A record that removes the key.
+    pub(crate) fn tombstone(slot: u32, offset: u64, batch: bool) -> Self {
+        Self::with_charge(slot, offset, batch, 0)
+    }
+
+    fn with_charge(slot: u32, offset: u64, batch: bool, charge: u64) -> Self {
+        debug_assert!(offset > 0 && offset < MAX_SEGMENT_BYTES, "a record lies behind the header of a segment");
+        Self(
+            u64::from(slot) << (OFFSET_BITS + 1 + CHARGE_BITS)
+                | offset << (1 + CHARGE_BITS)
+                | u64::from(batch) << CHARGE_BITS
+                | charge,
+        )
+    }
+
+    /// From what [`to_bits`](Self::to_bits) returned; `None` for zero.
+    pub(crate) fn from_bits(bits: u64) -> Option<Self> {
+        (bits != 0).then_some(Self(bits))
+    }
+
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The slot of the segment.
+    pub(crate) fn slot(self) -> u32 {
+        u32::try_from(self.0 >> (OFFSET_BITS + 1 + CHARGE_BITS)).expect("20 bits")
+    }
+
+    /// Where the line begins in the segment's file.
+    pub(crate) fn offset(self) -> u64 {
+        self.0 >> (1 + CHARGE_BITS) & (MAX_SEGMENT_BYTES - 1)
+    }
+
+    /// Whether the line is a batch.
+    pub(crate) fn is_batch(self) -> bool {
+        self.0 >> CHARGE_BITS & 1 == 1
+    }
+
+    pub(crate) fn is_tombstone(self) -> bool {
+        self.0 & MAX_CHARGE == 0
+    }
+
+    /// What the record counts for in the sums of live and dead bytes.
+    pub(crate) fn charge_bytes(self) -> u64 {
+        (self.0 & MAX_CHARGE) * CHARGE_UNIT_BYTES
+    }
+
+    /// How many bytes to read to have the whole line, if that is known.
+    pub(crate) fn line_bytes_at_most(self) -> Option<usize> {
+        let charge = self.0 & MAX_CHARGE;
+        (!self.is_batch() && charge > 0 && charge < MAX_CHARGE)
+            .then(|| usize::try_from(charge * CHARGE_UNIT_BYTES).expect("at most 64 KiB"))
+    }
+
+    /// The same record in another place.
+    pub(crate) fn moved(self, slot: u32, offset: u64) -> Self {
+        Self::with_charge(slot, offset, self.is_batch(), self.0 & MAX_CHARGE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_parts_come_back() {
+        let location = Location::new(1_048_575, MAX_SEGMENT_BYTES - 1, true, 245);
+        assert_eq!((location.slot(), location.offset(), location.is_batch()), (1_048_575, MAX_SEGMENT_BYTES - 1, true));
+        assert_eq!(location.charge_bytes(), 248);
+        assert_eq!(location.line_bytes_at_most(), None, "the charge of a batch's element says nothing of the line");
+        assert_eq!(Location::new(0, 100, false, 245).line_bytes_at_most(), Some(248));
+        assert_eq!(Location::new(0, 100, false, 10_000_000).line_bytes_at_most(), None);
+        assert_eq!(Location::from_bits(location.to_bits()), Some(location));
+        assert!(Location::tombstone(3, 100, false).is_tombstone() && !location.is_tombstone());
+        let moved = location.moved(2, 77);
+        assert_eq!((moved.slot(), moved.offset(), moved.charge_bytes()), (2, 77, 248));
+    }
+}

@@ -1,0 +1,398 @@
+//! The framed log: payloads in, sequences out, word when they are durable. It knows nothing of keys; a Raft log can
+//! be kept in it as well as ours.
+//!
+//! The way of a record: `append` takes a sequence under the tail's lock and queues the line; one thread at a time
+//! *leads*: it writes all that is queued, syncs once, and tells every waiter. What arrives meanwhile is the next
+//! group, so a sync is shared by all who wait and nobody waits for a timer.
+//!
+//! What must hold:
+//! * lines reach the file in the order of their sequences, without gaps;
+//! * a waiter hears `Ok` only after its line, and every line before it, is durable under the sync policy;
+//! * after a failed write or sync nobody hears `Ok` any more, and no sync is tried again;
+//! * the tail's lock is never held across I/O.
+
+pub(crate) mod frame;
+pub(crate) mod manifest;
+mod open;
+pub(crate) mod recovery;
+pub(crate) mod segment;
+pub(crate) mod segments;
+mod tail;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::options::{Options, SyncPolicy};
+use crate::storage::{Storage, write_all_at};
+use manifest::Manifest;
+use segment::Segment;
+use segments::SegmentTable;
+use tail::{Chunk, Tail};
+
+/// The most bytes that are queued and not yet written. Appending beyond waits for the disk: memory has a limit.
+const MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
+/// How long after a full disk the log looks for space again.
+const SPACE_RETRY: Duration = Duration::from_secs(1);
+/// How often an idle thread looks whether it was told to stop, should a wake-up get lost.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+
+/// Somebody who waits for a line to be durable.
+pub(crate) trait Waiter: Send + 'static {
+    /// The line is durable, or never will be.
+    fn settled(self, result: Result<()>);
+}
+
+/// What a record is for, which decides whether it may use the room that is kept for a full disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// It makes the data larger: refused when the disk is full.
+    Grow,
+    /// It makes the data smaller: may use what room is left.
+    Shrink,
+}
+
+/// Where a record was appended.
+#[derive(Debug, Clone)]
+pub(crate) struct Placed {
+    /// Its segment.
+    pub(crate) segment: Arc<Segment>,
+    /// Where its line begins in the segment's file.
+    pub(crate) offset: u64,
+    /// Bytes of its line.
+    pub(crate) bytes: u64,
+    /// Its number.
+    pub(crate) sequence: u64,
+}
+
+/// What opening a log found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Recovered {
+    /// Bytes of a torn tail that were cut.
+    pub(crate) torn_bytes: u64,
+}
+
+/// An open log. Shared by its threads; [`Log::stop`] and then [`Log::seal_all`] end it.
+pub(crate) struct Log<W> {
+    storage: Arc<dyn Storage>,
+    options: Options,
+    /// 32 hexadecimal digits that manifest and segments carry.
+    id: String,
+    /// Rank 2, below the locks of the index. Never held across I/O.
+    tail: Mutex<Tail<W>>,
+    /// Wakes the thread that leads when nobody else does.
+    work: Condvar,
+    /// A group is done, or the log is poisoned.
+    round_ended: Condvar,
+    /// Wakes the thread that prepares and seals segments.
+    segment_work: Condvar,
+    /// A segment is ready, or there is no space for one.
+    segment_ready: Condvar,
+    /// Every sequence up to this one may be shown.
+    settled_sequence: AtomicU64,
+    /// Rank 1: held while the manifest is written, and so across I/O; the tail's lock may be taken under it.
+    manifest: Mutex<Manifest>,
+    /// Rank 3. Every segment by its slot.
+    table: RwLock<SegmentTable>,
+    /// The number of the next segment's file.
+    next_segment: AtomicU64,
+    appended_bytes: AtomicU64,
+    syncs: AtomicU64,
+    no_space: AtomicBool,
+}
+
+impl<W: Waiter> Log<W> {
+    fn lock(&self) -> MutexGuard<'_, Tail<W>> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends a record and registers who waits for it. The caller must then [`kick`](Self::kick) or
+    /// [`lead`](Self::lead), after it has let go of its own locks.
+    ///
+    /// `waiter` is made under the tail's lock, once it is certain that the record is appended.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Poisoned`], [`Error::NoSpace`]; nothing was appended then.
+    pub(crate) fn append(&self, payload: &[u8], purpose: Purpose, waiter: impl FnOnce() -> W) -> Result<Placed> {
+        let bytes = (payload.len() + frame::OVERHEAD_BYTES) as u64;
+        let mut tail = self.lock();
+        loop {
+            tail.check_open()?;
+            if purpose == Purpose::Grow && tail.no_space {
+                return Err(Error::NoSpace);
+            }
+            if tail.queued_bytes > MAX_QUEUED_BYTES {
+                self.work.notify_one();
+                tail = self.round_ended.wait(tail).unwrap_or_else(PoisonError::into_inner);
+            } else if tail.end + bytes > tail.active.capacity {
+                tail = self.rotate(tail, bytes)?;
+            } else {
+                break;
+            }
+        }
+        let placed = tail.push(payload, bytes);
+        let waiter = waiter();
+        tail.waiters.push(waiter);
+        drop(tail);
+        self.appended_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(placed)
+    }
+
+    /// Makes the segment that takes appends one that has room for a line of `bytes` bytes.
+    fn rotate<'a>(&'a self, mut tail: MutexGuard<'a, Tail<W>>, bytes: u64) -> Result<MutexGuard<'a, Tail<W>>> {
+        if let Some(spare) = tail.spare.take() {
+            tail.activate(spare);
+            self.segment_work.notify_one();
+            return Ok(tail);
+        }
+        if tail.no_space {
+            return Err(Error::NoSpace);
+        }
+        tail.wanted_bytes = tail.wanted_bytes.max(bytes);
+        self.segment_work.notify_one();
+        Ok(self.segment_ready.wait(tail).unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Seals the segment that takes appends, so that a compaction can rewrite it. Does nothing when it is empty or
+    /// when no other segment is ready.
+    pub(crate) fn rotate_now(&self) {
+        let mut tail = self.lock();
+        if tail.records == 0 || tail.check_open().is_err() {
+            return;
+        }
+        if let Some(spare) = tail.spare.take() {
+            tail.activate(spare);
+            self.segment_work.notify_one();
+        }
+    }
+
+    /// Has the log's own thread make durable what was appended. For callers who do not wait.
+    pub(crate) fn kick(&self) {
+        let tail = self.lock();
+        if !tail.leading && !tail.queue.is_empty() {
+            self.work.notify_one();
+        }
+    }
+
+    /// Makes durable what was appended, on this thread, unless another one is at it. For callers who wait anyway.
+    pub(crate) fn lead(&self) {
+        let tail = self.lock();
+        if tail.leading || tail.queue.is_empty() {
+            return;
+        }
+        drop(self.round(tail, false));
+    }
+
+    /// Registers who waits until a record may be shown; gives the waiter back when it may be shown now.
+    pub(crate) fn wait_for_record(&self, segment: &Segment, offset: u64, waiter: W) -> Option<W> {
+        if offset < segment.settled.load(Ordering::Acquire) {
+            return Some(waiter);
+        }
+        self.wait(
+            waiter,
+            |tail| tail.is_in_flight(segment.id, offset),
+            || offset < segment.settled.load(Ordering::Acquire),
+        )
+    }
+
+    /// Registers who waits until everything up to a sequence may be shown; gives the waiter back when it may be now.
+    pub(crate) fn wait_for_sequence(&self, sequence: u64, waiter: W) -> Option<W> {
+        if sequence <= self.settled_sequence() {
+            return Some(waiter);
+        }
+        self.wait(waiter, |tail| sequence <= tail.flight_target, || sequence <= self.settled_sequence())
+    }
+
+    fn wait(&self, waiter: W, in_flight: impl FnOnce(&Tail<W>) -> bool, settled: impl FnOnce() -> bool) -> Option<W> {
+        let mut tail = self.lock();
+        if let Some(error) = tail.poisoned.clone() {
+            drop(tail);
+            waiter.settled(Err(error));
+            return None;
+        }
+        if settled() {
+            return Some(waiter);
+        }
+        if tail.leading && in_flight(&tail) {
+            tail.flight_waiters.push(waiter);
+        } else {
+            tail.waiters.push(waiter);
+        }
+        None
+    }
+
+    /// The line at a place that is not written yet, from memory; `None` when it is in the file by now.
+    pub(crate) fn queued_line(&self, segment: &Segment, offset: u64) -> Option<Vec<u8>> {
+        if offset < segment.written.load(Ordering::Acquire) {
+            return None;
+        }
+        self.lock().line_at(segment.id, offset)
+    }
+
+    /// Every sequence up to this one may be shown.
+    pub(crate) fn settled_sequence(&self) -> u64 {
+        self.settled_sequence.load(Ordering::Acquire)
+    }
+
+    /// The highest sequence that was appended.
+    pub(crate) fn appended_sequence(&self) -> u64 {
+        self.lock().next_sequence - 1
+    }
+
+    /// Writes and syncs one group. Called with the tail's lock, which it lets go of while it does I/O.
+    fn round<'a>(&'a self, mut tail: MutexGuard<'a, Tail<W>>, sync: bool) -> MutexGuard<'a, Tail<W>> {
+        let sync = sync || self.options.sync == SyncPolicy::Always;
+        let flight = tail.take_off(sync);
+        let records = flight.target - self.settled_sequence();
+        drop(tail);
+
+        let started = Instant::now();
+        let result = self.write_group(&flight.chunks).and_then(|()| self.sync_group(&flight.dirty));
+        let bytes = flight.chunks.iter().map(|chunk| chunk.bytes.len() as u64).sum();
+        if result.is_ok() {
+            for chunk in flight.chunks.iter() {
+                chunk.segment.settle(chunk.end());
+            }
+            self.settled_sequence.store(flight.target, Ordering::Release);
+            if sync {
+                self.options.observer.synced(started.elapsed(), records, bytes);
+            }
+        }
+
+        let mut tail = self.lock();
+        let waiters = tail.land(&flight, sync, &result);
+        self.round_ended.notify_all();
+        if result.is_err() {
+            self.segment_ready.notify_all();
+        }
+        if !tail.queue.is_empty() {
+            self.work.notify_one();
+        }
+        drop(tail);
+        for waiter in waiters {
+            waiter.settled(result.clone());
+        }
+        self.lock()
+    }
+
+    fn write_group(&self, chunks: &[Chunk]) -> Result<()> {
+        for chunk in chunks {
+            write_all_at(chunk.segment.file.as_ref(), &chunk.bytes, chunk.offset).map_err(|error| {
+                // What a failed write left in the file is unknown, and so is what later lines would stand behind.
+                self.poison(format!("writing {} failed: {error}", self.path_of(&chunk.segment)))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn sync_group(&self, dirty: &[Arc<Segment>]) -> Result<()> {
+        for segment in dirty {
+            segment
+                .file
+                .sync_data()
+                .map_err(|error| self.poison(format!("syncing {} failed: {error}", self.path_of(segment))))?;
+            self.syncs.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn path_of(&self, segment: &Segment) -> String {
+        self.storage.path(&segment::name_of(segment.id)).display().to_string()
+    }
+
+    /// Ends all writing for good and returns the error that everybody gets from now on.
+    pub(crate) fn poison(&self, reason: String) -> Error {
+        let mut tail = self.lock();
+        let error = tail.poisoned.get_or_insert(Error::Poisoned { reason }).clone();
+        self.round_ended.notify_all();
+        self.segment_ready.notify_all();
+        self.segment_work.notify_all();
+        self.work.notify_all();
+        error
+    }
+
+    /// Why nothing is acknowledged any more, if so.
+    pub(crate) fn poisoned(&self) -> Option<Error> {
+        self.lock().poisoned.clone()
+    }
+
+    /// Makes every record that was appended before this call durable, whatever the sync policy.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`].
+    pub(crate) fn flush(&self) -> Result<()> {
+        let mut tail = self.lock();
+        let target = tail.next_sequence - 1;
+        loop {
+            if let Some(error) = &tail.poisoned {
+                return Err(error.clone());
+            }
+            if tail.synced_sequence >= target {
+                return Ok(());
+            }
+            tail = if tail.leading {
+                self.round_ended.wait(tail).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                self.round(tail, true)
+            };
+        }
+    }
+
+    /// The loop of the thread that leads when nobody else does. Ends when the log is closed or poisoned.
+    pub(crate) fn run_commits(&self) {
+        let interval = match self.options.sync {
+            SyncPolicy::Interval(interval) => Some(interval),
+            SyncPolicy::Always | SyncPolicy::Os => None,
+        };
+        let mut last_sync = Instant::now();
+        let mut tail = self.lock();
+        loop {
+            let sync_due = interval.is_some_and(|interval| tail.is_dirty() && last_sync.elapsed() >= interval);
+            if tail.stopping || tail.poisoned.is_some() {
+                return;
+            }
+            if !tail.leading && (!tail.queue.is_empty() || sync_due) {
+                tail = self.round(tail, sync_due);
+                if sync_due {
+                    last_sync = Instant::now();
+                }
+                continue;
+            }
+            let pause = interval.unwrap_or(IDLE_TICK).min(IDLE_TICK);
+            tail = self.work.wait_timeout(tail, pause).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Refuses further appends and ends the log's threads, which the caller joins.
+    pub(crate) fn stop(&self) {
+        let mut tail = self.lock();
+        tail.closed = true;
+        tail.stopping = true;
+        drop(tail);
+        self.work.notify_all();
+        self.segment_work.notify_all();
+        self.segment_ready.notify_all();
+        self.round_ended.notify_all();
+    }
+
+    /// Makes everything durable and seals the log, so that damage to any byte of it is noticed as damage. Only after
+    /// [`stop`](Self::stop), and after the log's threads have ended: nobody else may change the manifest.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], or what failed while sealing; the log opens as after a crash then.
+    pub(crate) fn seal_all(&self) -> Result<()> {
+        self.flush()?;
+        self.seal_segments()
+    }
+
+    /// Bytes appended and syncs made since the log was opened.
+    pub(crate) fn counters(&self) -> (u64, u64) {
+        (self.appended_bytes.load(Ordering::Relaxed), self.syncs.load(Ordering::Relaxed))
+    }
+
+    /// Whether writes are refused for want of space.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.no_space.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,211 @@
+//! `MANIFEST`: which segments make up the log, and what is known about each.
+//!
+//! One line in the log's frame, whose sequence is the manifest's own generation. It is replaced as a whole: written to
+//! `MANIFEST.new`, synced, renamed, folder synced. A crash at any point leaves the old or the new one.
+//!
+//! What must hold: a segment that is not listed is garbage; a segment that is listed must exist; the files of segments
+//! that left the list are removed only after the list without them is durable.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use super::frame;
+use crate::error::{Error, Result};
+use crate::storage::{Storage, read_all, write_all_at};
+
+/// The manifest's name in the folder.
+pub(crate) const MANIFEST_NAME: &str = "MANIFEST";
+pub(crate) const NEW_MANIFEST_NAME: &str = "MANIFEST.new";
+/// The format of folder, manifest and segments that this version writes and the only one that it reads.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+/// The largest manifest that is read, in bytes: 100,000 segments of 150 bytes each, with room.
+const MAX_MANIFEST_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The list of segments and what goes with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Manifest {
+    /// The format's version.
+    pub(crate) version: u32,
+    /// Which log this is: 32 hexadecimal digits that every segment repeats.
+    pub(crate) log: String,
+    /// Raised by one with each manifest.
+    pub(crate) generation: u64,
+    /// Every sequence up to this one was durable when the manifest was written.
+    pub(crate) durable: u64,
+    /// The highest sequence of the segments that were sealed in the order of appending: the first record of the first
+    /// segment that is not sealed has the next one.
+    pub(crate) sealed_through: u64,
+    /// Every segment, by ascending number; those that take appends come last.
+    pub(crate) segments: Vec<SegmentEntry>,
+}
+
+/// One segment in the manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SegmentEntry {
+    /// The number in the file's name.
+    pub(crate) id: u64,
+    /// What it is known to hold, once nothing is appended to it any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sealed: Option<Sealed>,
+}
+
+/// What a segment holds to which nothing is appended any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sealed {
+    /// Bytes of its lines, the header line included. The file ends there.
+    pub(crate) bytes: u64,
+    /// Its lines, the header line not included.
+    pub(crate) records: u64,
+    /// Its lowest sequence; 0 when it has none.
+    pub(crate) first: u64,
+    /// Its highest sequence; 0 when it has none.
+    pub(crate) last: u64,
+    /// Written by a compaction that knew of every mutation up to this sequence: no value that one of them made
+    /// obsolete is in here. Absent in a segment as it was appended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) compacted_at: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Payload {
+    manifest: Manifest,
+}
+
+impl Manifest {
+    /// The manifest of the folder; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] when it is damaged, [`Error::WrongFolder`] when another version wrote it.
+    pub(crate) fn read(storage: &dyn Storage) -> Result<Option<Self>> {
+        let path = storage.path(MANIFEST_NAME);
+        let context = || format!("reading {}", path.display());
+        let file = match storage.open(MANIFEST_NAME) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io(context(), error)),
+        };
+        let corrupt =
+            |reason: &str| Error::Corruption { file: path.clone(), offset: 0, sequence: 0, reason: reason.to_owned() };
+        let length = file.length().map_err(|error| Error::io(context(), error))?;
+        if length > MAX_MANIFEST_BYTES {
+            return Err(corrupt("the file is larger than any manifest"));
+        }
+        let bytes = read_all(file.as_ref(), length).map_err(|error| Error::io(context(), error))?;
+        let line = frame::read_line(&bytes).map_err(|defect| corrupt(defect.reason()))?;
+        if line.bytes() != bytes.len() {
+            return Err(corrupt("there are bytes behind the line"));
+        }
+        #[derive(Deserialize)]
+        struct Versioned {
+            manifest: Version,
+        }
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let version = serde_json::from_slice::<Versioned>(line.payload).map_err(|error| corrupt(&error.to_string()))?;
+        if version.manifest.version != FORMAT_VERSION {
+            return Err(Error::WrongFolder {
+                folder: path.clone(),
+                reason: format!(
+                    "has format {}, this program reads format {FORMAT_VERSION}; use the program that wrote it",
+                    version.manifest.version
+                ),
+            });
+        }
+        let payload: Payload = serde_json::from_slice(line.payload).map_err(|error| corrupt(&error.to_string()))?;
+        if line.sequence != payload.manifest.generation {
+            return Err(corrupt("generation and sequence differ"));
+        }
+        Ok(Some(payload.manifest))
+    }
+
+    /// Writes this manifest beside the one in force, durably. Nothing has changed yet.
+    ///
+    /// # Errors
+    /// What the file system says; the old manifest is in force.
+    pub(crate) fn stage(&self, storage: &dyn Storage) -> io::Result<()> {
+        let payload =
+            serde_json::to_vec(&Payload { manifest: self.clone() }).expect("numbers and text have a JSON form");
+        let mut bytes = Vec::with_capacity(payload.len() + frame::OVERHEAD_BYTES);
+        frame::append_line(&mut bytes, self.generation, self.generation, &payload);
+        match storage.remove(NEW_MANIFEST_NAME) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = storage.create(NEW_MANIFEST_NAME)?;
+        write_all_at(file.as_ref(), &bytes, 0)?;
+        file.sync_data()
+    }
+
+    /// Puts the staged manifest in force, durably.
+    ///
+    /// # Errors
+    /// What the file system says; either manifest may be in force, so nothing may be built on one of them.
+    pub(crate) fn commit(storage: &dyn Storage) -> io::Result<()> {
+        storage.rename(NEW_MANIFEST_NAME, MANIFEST_NAME)?;
+        storage.sync_folder()
+    }
+
+    /// Replaces the folder's manifest by this one, durably.
+    ///
+    /// # Errors
+    /// What the file system says; the folder has the old manifest or this one.
+    pub(crate) fn write(&self, storage: &dyn Storage) -> Result<()> {
+        self.stage(storage)
+            .and_then(|()| Self::commit(storage))
+            .map_err(|error| Error::io(format!("writing {}", storage.path(MANIFEST_NAME).display()), error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::MemoryStorage;
+
+    fn example() -> Manifest {
+        Manifest {
+            version: FORMAT_VERSION,
+            log: "00112233445566778899aabbccddeeff".into(),
+            generation: 4,
+            durable: 17,
+            sealed_through: 9,
+            segments: vec![
+                SegmentEntry {
+                    id: 1,
+                    sealed: Some(Sealed { bytes: 500, records: 5, first: 1, last: 9, compacted_at: Some(12) }),
+                },
+                SegmentEntry { id: 2, sealed: None },
+            ],
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let storage = MemoryStorage::new();
+        assert_eq!(Manifest::read(&storage).unwrap(), None);
+        example().write(&storage).unwrap();
+        let next = Manifest { generation: 5, ..example() };
+        next.write(&storage).unwrap();
+        assert_eq!(Manifest::read(&storage.after_power_loss(|| false)).unwrap(), Some(next));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let storage = MemoryStorage::new();
+        example().write(&storage).unwrap();
+        let bits = storage.open(MANIFEST_NAME).unwrap().length().unwrap() * 8;
+        for bit in 0..bits {
+            storage.flip_bit(MANIFEST_NAME, bit);
+            let error = Manifest::read(&storage).expect_err("a damaged manifest is no manifest");
+            assert!(matches!(error, Error::Corruption { .. }), "bit {bit}: {error}");
+            storage.flip_bit(MANIFEST_NAME, bit);
+        }
+        assert!(Manifest::read(&storage).unwrap().is_some());
+    }
+}

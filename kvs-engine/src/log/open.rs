@@ -1,0 +1,370 @@
+//! Opening a log: what the manifest lists is read and checked, the end is judged, what a crash left over is removed.
+//!
+//! What must hold when [`Log::open`] returns: every record that was ever acknowledged was visited, or an error says
+//! which one is damaged; every record that was visited is on stable storage; nothing that was cut can come back.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
+
+use super::frame::{self, Line};
+use super::manifest::{FORMAT_VERSION, MANIFEST_NAME, Manifest, NEW_MANIFEST_NAME, Sealed, SegmentEntry};
+use super::recovery::{self, End, Scan};
+use super::segment::{self, Segment};
+use super::segments::{SegmentTable, seal_entry};
+use super::tail::Tail;
+use super::{Log, Recovered, Waiter};
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::storage::{Storage, read_all, write_all_at};
+
+/// Is shown every record, in the order of the segments' numbers.
+pub(crate) type Visit<'a> = dyn FnMut(&Arc<Segment>, u64, Line<'_>) -> Result<()> + 'a;
+
+/// A segment that is not sealed, with its bytes and what they say.
+struct Open {
+    segment: Arc<Segment>,
+    bytes: Vec<u8>,
+    scan: Scan,
+    /// Where the last byte ends that was not zero.
+    used_end: usize,
+}
+
+/// Where a log is cut: the segment by its place in the list of open ones, and the offset in it.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    place: usize,
+    offset: usize,
+}
+
+impl<W: Waiter> Log<W> {
+    /// Opens the log of a folder, or creates one. `visit` is shown every record.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`], [`Error::WrongFolder`], what `visit` says, and I/O errors.
+    pub(crate) fn open(
+        storage: Arc<dyn Storage>,
+        options: Options,
+        visit: &mut Visit<'_>,
+    ) -> Result<(Self, Recovered)> {
+        let mut manifest = read_or_create(storage.as_ref())?;
+        let next_segment = remove_garbage(storage.as_ref(), &manifest)?;
+        let mut opening = Opening { storage: storage.as_ref(), table: SegmentTable::default(), next_segment };
+        let mut open = opening.read_segments(&manifest, visit)?;
+        let recovered = opening.settle_end(&manifest, &mut open, visit)?;
+        let tail = opening.start_tail(&mut manifest, open, &options)?;
+        let next_segment = AtomicU64::new(opening.next_segment);
+        let table = RwLock::new(opening.table);
+        let log = Self {
+            id: manifest.log.clone(),
+            settled_sequence: AtomicU64::new(tail.next_sequence - 1),
+            tail: Mutex::new(tail),
+            work: Condvar::new(),
+            round_ended: Condvar::new(),
+            segment_work: Condvar::new(),
+            segment_ready: Condvar::new(),
+            manifest: Mutex::new(manifest),
+            table,
+            next_segment,
+            appended_bytes: AtomicU64::new(0),
+            syncs: AtomicU64::new(0),
+            no_space: AtomicBool::new(false),
+            storage,
+            options,
+        };
+        log.restore_reserve();
+        Ok((log, recovered))
+    }
+}
+
+/// The folder's manifest; a new one, without segments, for an empty folder.
+fn read_or_create(storage: &dyn Storage) -> Result<Manifest> {
+    if let Some(manifest) = Manifest::read(storage)? {
+        return Ok(manifest);
+    }
+    let names = storage.list().map_err(|error| Error::io("listing the folder", error))?;
+    if let Some(name) = names.iter().find(|name| segment::id_of(name).is_some()) {
+        return Err(Error::Corruption {
+            file: storage.path(MANIFEST_NAME),
+            offset: 0,
+            sequence: 0,
+            reason: format!("the manifest is missing, and the log's file {name} is there"),
+        });
+    }
+    // The hasher's keys come from the operating system's random source.
+    let id = format!("{:016x}{:016x}", RandomState::new().hash_one(1), RandomState::new().hash_one(2));
+    let manifest = Manifest {
+        version: FORMAT_VERSION,
+        log: id,
+        generation: 1,
+        durable: 0,
+        sealed_through: 0,
+        segments: Vec::new(),
+    };
+    manifest.write(storage)?;
+    Ok(manifest)
+}
+
+/// Removes files that the manifest does not list; returns the lowest number that no segment ever had.
+fn remove_garbage(storage: &dyn Storage, manifest: &Manifest) -> Result<u64> {
+    let failed = |error| Error::io("removing what a crash left over", error);
+    let mut highest = manifest.segments.iter().map(|entry| entry.id).max().unwrap_or(0);
+    for name in storage.list().map_err(failed)? {
+        let listed = |id| manifest.segments.iter().any(|entry| entry.id == id);
+        let garbage = match segment::id_of(&name) {
+            Some(id) => {
+                highest = highest.max(id);
+                !listed(id)
+            }
+            None => name == NEW_MANIFEST_NAME,
+        };
+        if garbage {
+            storage.remove(&name).map_err(failed)?;
+        }
+    }
+    Ok(highest + 1)
+}
+
+/// A log that is being opened.
+struct Opening<'a> {
+    storage: &'a dyn Storage,
+    table: SegmentTable,
+    next_segment: u64,
+}
+
+impl Opening<'_> {
+    /// Reads all segments and visits the records of the sealed ones; returns the others.
+    fn read_segments(&mut self, manifest: &Manifest, visit: &mut Visit<'_>) -> Result<Vec<Open>> {
+        let mut open = Vec::new();
+        let mut expected = manifest.sealed_through + 1;
+        for entry in &manifest.segments {
+            let segment = Arc::new(Segment::open(self.storage, &manifest.log, entry.id)?);
+            self.table.insert(Arc::clone(&segment));
+            let bytes = read_all(segment.file.as_ref(), segment.capacity)
+                .map_err(|error| Error::io(format!("reading {}", self.path(&segment).display()), error))?;
+            match entry.sealed {
+                Some(sealed) => self.visit_sealed(&segment, sealed, &bytes, visit)?,
+                None => {
+                    let start = usize::try_from(segment.header_bytes).expect("a header is short");
+                    let scan = recovery::scan(&bytes, start, Some(expected));
+                    expected = scan.expected;
+                    let used_end = bytes.iter().rposition(|byte| *byte != 0).map_or(start, |last| last + 1);
+                    open.push(Open { segment, bytes, scan, used_end });
+                }
+            }
+        }
+        Ok(open)
+    }
+
+    fn path(&self, segment: &Segment) -> std::path::PathBuf {
+        self.storage.path(&segment::name_of(segment.id))
+    }
+
+    fn corruption(&self, segment: &Segment, offset: usize, sequence: u64, reason: impl Into<String>) -> Error {
+        Error::Corruption { file: self.path(segment), offset: offset as u64, sequence, reason: reason.into() }
+    }
+
+    /// Visits the records of a sealed segment, in which nothing may be damaged or missing.
+    fn visit_sealed(&self, segment: &Arc<Segment>, sealed: Sealed, bytes: &[u8], visit: &mut Visit<'_>) -> Result<()> {
+        if bytes.len() as u64 != sealed.bytes {
+            let reason = format!("the file has {} bytes, the manifest says {}", bytes.len(), sealed.bytes);
+            return Err(self.corruption(segment, bytes.len().min(usize_of(sealed.bytes)), sealed.last, reason));
+        }
+        let contiguous = sealed.compacted_at.is_none();
+        let mut offset = usize_of(segment.header_bytes);
+        let mut expected = sealed.first;
+        let mut found =
+            Sealed { bytes: sealed.bytes, records: 0, first: 0, last: 0, compacted_at: sealed.compacted_at };
+        while offset < bytes.len() {
+            let line = frame::read_line(&bytes[offset..])
+                .map_err(|defect| self.corruption(segment, offset, expected, defect.reason()))?;
+            if contiguous && line.sequence != expected {
+                let reason = format!("sequence {} stands where {expected} should", line.sequence);
+                return Err(self.corruption(segment, offset, expected, reason));
+            }
+            visit(segment, offset as u64, line)?;
+            found.records += 1;
+            found.first = if found.first == 0 { line.sequence } else { found.first.min(line.sequence) };
+            found.last = found.last.max(line.sequence);
+            expected = line.sequence + 1;
+            offset += line.bytes();
+        }
+        if found != sealed {
+            return Err(self.corruption(segment, offset, sealed.last, "records are missing"));
+        }
+        segment.settle(sealed.bytes);
+        let _ = segment.sealed.set(sealed);
+        Ok(())
+    }
+
+    /// Judges how the log ends, cuts a torn tail, makes the rest durable once more and visits it.
+    fn settle_end(&self, manifest: &Manifest, open: &mut [Open], visit: &mut Visit<'_>) -> Result<Recovered> {
+        let durable = open.iter().map(|open| open.scan.durable).fold(manifest.durable, u64::max);
+        let cut = self.judge(open, durable)?;
+        if cut.is_none() && open.last().map_or(manifest.sealed_through, |last| last.scan.expected - 1) < durable {
+            let (segment, sequence) = match open.last() {
+                Some(last) => (Arc::clone(&last.segment), last.scan.expected),
+                None => return Err(self.missing_tail(manifest.sealed_through + 1)),
+            };
+            return Err(self.corruption(&segment, 0, sequence, "records that were durable are missing at the end"));
+        }
+        let mut recovered = Recovered::default();
+        for (place, open) in open.iter_mut().enumerate() {
+            if let Some(cut) = cut
+                && place >= cut.place
+            {
+                let from = if place == cut.place { cut.offset } else { usize_of(open.segment.header_bytes) };
+                recovered.torn_bytes += cut_off(open, from);
+            }
+            self.write_again(open, durable)?;
+            open.segment.settle(open.scan.end_offset as u64);
+            for found in &open.scan.records {
+                let line = frame::read_line(&open.bytes[found.offset..]).expect("it was read before");
+                visit(&open.segment, found.offset as u64, line)?;
+            }
+        }
+        if recovered.torn_bytes > 0 {
+            tracing::warn!(
+                bytes = recovered.torn_bytes,
+                "a torn tail was cut: it was written when the last process died, and never acknowledged"
+            );
+        }
+        Ok(recovered)
+    }
+
+    fn missing_tail(&self, sequence: u64) -> Error {
+        Error::Corruption {
+            file: self.storage.path(MANIFEST_NAME),
+            offset: 0,
+            sequence,
+            reason: "records that were durable are in no segment".to_owned(),
+        }
+    }
+
+    /// Where the log has to be cut, by the rule of [`recovery`]; `None` when it ends cleanly.
+    fn judge(&self, open: &[Open], durable: u64) -> Result<Option<Cut>> {
+        for (place, Open { segment, bytes, scan, used_end: _ }) in open.iter().enumerate() {
+            let offset = scan.end_offset;
+            let reason = match scan.end {
+                End::Clean => continue,
+                End::Damaged(defect) => defect.reason(),
+                End::OutOfOrder => "the record before this one is missing",
+            };
+            let corruption = || Err(self.corruption(segment, offset, scan.expected, reason));
+            if scan.expected <= durable {
+                return corruption();
+            }
+            // Between two segments, the end of the earlier one may be what is torn.
+            let at_start = offset as u64 == segment.header_bytes;
+            let whole = match scan.end {
+                End::OutOfOrder => !at_start,
+                _ => recovery::is_whole_line(&bytes[offset..], offset),
+            };
+            if whole {
+                return corruption();
+            }
+            return Ok(Some(Cut { place, offset }));
+        }
+        Ok(None)
+    }
+
+    /// Writes what is not known to be durable once more and syncs it: after a failed sync the operating system may
+    /// show bytes that never reached the disk, and calls them clean.
+    fn write_again(&self, open: &Open, durable: u64) -> Result<()> {
+        let first = open.scan.records.iter().find(|found| found.sequence > durable).map(|found| found.offset);
+        let from = first.unwrap_or(open.scan.end_offset);
+        let file = open.segment.file.as_ref();
+        write_all_at(file, &open.bytes[from..open.used_end.max(from)], from as u64)
+            .and_then(|()| file.sync_data())
+            .map_err(|error| Error::io(format!("making {} durable", self.path(&open.segment).display()), error))
+    }
+
+    /// Chooses or creates the segment that takes appends, seals the other open ones, and puts that in force.
+    fn start_tail<W>(&mut self, manifest: &mut Manifest, mut open: Vec<Open>, options: &Options) -> Result<Tail<W>> {
+        let failed = |error| Error::io("preparing the log for appends", error);
+        let mut next_sequence = open.last().map_or(manifest.sealed_through + 1, |last| last.scan.expected);
+        next_sequence = next_sequence.max(manifest.durable + 1);
+        let active = open.pop();
+        let mut empty = Vec::new();
+        for Open { segment, scan, .. } in open {
+            match seal_of(&scan) {
+                Some(sealed) => {
+                    segment.file.set_length(sealed.bytes).and_then(|()| segment.file.sync_data()).map_err(failed)?;
+                    let _ = segment.sealed.set(sealed);
+                    seal_entry(manifest, segment.id, sealed);
+                    manifest.sealed_through = sealed.last;
+                }
+                None => {
+                    manifest.segments.retain(|entry| entry.id != segment.id);
+                    empty.push(segment);
+                }
+            }
+        }
+        let tail = match active {
+            Some(Open { segment, scan, .. }) => {
+                let sealed = seal_of(&scan);
+                let (records, first) = sealed.map_or((0, 0), |sealed| (sealed.records, sealed.first));
+                Tail::new(segment, scan.end_offset as u64, records, first, next_sequence)
+            }
+            None => self.reopen_or_create(manifest, next_sequence, options).map_err(failed)?,
+        };
+        manifest.generation += 1;
+        manifest.durable = next_sequence - 1;
+        manifest.write(self.storage)?;
+        for segment in empty {
+            self.storage.remove(&segment::name_of(segment.id)).map_err(failed)?;
+        }
+        Ok(tail)
+    }
+
+    /// After a clean end: goes on in the last segment when it is less than half full, so that many restarts do not
+    /// make many small files; else creates one.
+    fn reopen_or_create<W>(&mut self, manifest: &mut Manifest, next: u64, options: &Options) -> io::Result<Tail<W>> {
+        let last = manifest.segments.iter().filter_map(|entry| Some((entry.id, entry.sealed?)));
+        let last = last.filter(|(_, sealed)| sealed.compacted_at.is_none()).find(|(_, sealed)| sealed.last + 1 == next);
+        if let Some((id, sealed)) = last.filter(|(_, sealed)| sealed.bytes < options.segment_bytes / 2) {
+            let header_bytes = segment::header_line(&manifest.log, id).len() as u64;
+            let segment = Segment::reopen(self.storage, id, header_bytes, sealed.bytes, options.segment_bytes)?;
+            let segment = self.table.replace(segment);
+            for entry in manifest.segments.iter_mut().filter(|entry| entry.id == id) {
+                entry.sealed = None;
+            }
+            manifest.sealed_through = sealed.first - 1;
+            return Ok(Tail::new(segment, sealed.bytes, sealed.records, sealed.first, next));
+        }
+        let id = self.next_segment;
+        self.next_segment += 1;
+        let segment = Arc::new(Segment::create(self.storage, &manifest.log, id, options.segment_bytes)?);
+        self.table.insert(Arc::clone(&segment));
+        manifest.segments.push(SegmentEntry { id, sealed: None });
+        let end = segment.header_bytes;
+        Ok(Tail::new(segment, end, 0, 0, next))
+    }
+}
+
+/// Drops the records from an offset on; returns how many bytes are cut.
+fn cut_off(open: &mut Open, from: usize) -> u64 {
+    let end = open.used_end.max(from);
+    open.bytes[from..end].fill(0);
+    open.scan.records.retain(|found| found.offset < from);
+    open.scan.end_offset = from;
+    (end - from) as u64
+}
+
+/// What a segment holds after its end was judged; `None` when it holds nothing.
+fn seal_of(scan: &Scan) -> Option<Sealed> {
+    let first = scan.records.first()?;
+    let last = scan.records.last()?;
+    Some(Sealed {
+        bytes: scan.end_offset as u64,
+        records: scan.records.len() as u64,
+        first: first.sequence,
+        last: last.sequence,
+        compacted_at: None,
+    })
+}
+
+fn usize_of(bytes: u64) -> usize {
+    usize::try_from(bytes).expect("a segment fits into memory")
+}

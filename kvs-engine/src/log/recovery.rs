@@ -1,0 +1,185 @@
+//! What the end of a log means after a crash: torn tail, or corruption of acknowledged data.
+//!
+//! The rule, in the order in which it is applied. Let `expected` be the sequence that should come next where the
+//! lines stop making sense, and D the highest sequence that the manifest or any valid line, also one behind the
+//! damage, says was durable:
+//! 1. only zeros follow, in this segment and in all later ones: the log ends here;
+//! 2. `expected` is at most D: **corruption**, acknowledged data is damaged;
+//! 3. a whole line stands there that does not fit (its newline, or what was its newline, is in place and no sector of
+//!    it is missing): **corruption**, because a torn write leaves zeros and never a wrong byte;
+//! 4. else it is a **torn tail**: nobody was told that it is durable, so it is cut, and all that follows it.
+
+use crate::log::frame::{self, Defect};
+
+/// The unit that a disk writes whole, in bytes: what a torn write leaves out is a multiple of it.
+const SECTOR_BYTES: usize = 512;
+
+/// One record found in a segment's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Where its line begins.
+    pub(crate) offset: usize,
+    /// Bytes of its line.
+    pub(crate) bytes: usize,
+    /// Its number.
+    pub(crate) sequence: u64,
+}
+
+/// How the lines of a segment that takes appends end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// With zeros, or with the file.
+    Clean,
+    /// With bytes that are no line.
+    Damaged(Defect),
+    /// With a valid line whose sequence is not the next one.
+    OutOfOrder,
+}
+
+/// What the bytes of a segment that takes appends say.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    /// The records in order.
+    pub(crate) records: Vec<Found>,
+    /// Where the records end.
+    pub(crate) end_offset: usize,
+    /// How they end.
+    pub(crate) end: End,
+    /// The sequence that should come next.
+    pub(crate) expected: u64,
+    /// The highest sequence that any valid line here says was durable.
+    pub(crate) durable: u64,
+}
+
+/// Reads the lines of a segment from `start`. `expected` is the sequence of the first one, or `None` when any will do.
+pub(crate) fn scan(bytes: &[u8], start: usize, mut expected: Option<u64>) -> Scan {
+    let mut records = Vec::new();
+    let mut offset = start;
+    let mut durable = 0;
+    let end = loop {
+        let rest = &bytes[offset..];
+        if rest.first().is_none_or(|byte| *byte == 0) {
+            break if is_zero(rest) { End::Clean } else { End::Damaged(Defect::Incomplete) };
+        }
+        match frame::read_line(rest) {
+            Ok(line) if expected.is_none_or(|sequence| sequence == line.sequence) => {
+                durable = durable.max(line.durable_sequence());
+                records.push(Found { offset, bytes: line.bytes(), sequence: line.sequence });
+                offset += line.bytes();
+                expected = Some(line.sequence + 1);
+            }
+            Ok(_) => break End::OutOfOrder,
+            Err(defect) => break End::Damaged(defect),
+        }
+    };
+    if end != End::Clean {
+        durable = durable.max(durable_behind(&bytes[offset..]));
+    }
+    Scan { records, end_offset: offset, end, expected: expected.unwrap_or(0), durable }
+}
+
+/// Whether what stands at the beginning of `rest` is a whole line that does not fit, rather than a torn one. `offset`
+/// is where `rest` begins in its file, for the borders of sectors.
+pub(crate) fn is_whole_line(rest: &[u8], offset: usize) -> bool {
+    let position = rest.iter().position(|byte| *byte == b'\n' || *byte == 0).unwrap_or(rest.len());
+    if rest.get(position) == Some(&b'\n') {
+        return true;
+    }
+    // A newline that became another byte: the length says where it was.
+    if frame::announced_bytes(rest) == Some(position) {
+        return true;
+    }
+    if position == rest.len() {
+        return false;
+    }
+    // A byte that became zero inside a line: a torn write leaves the rest of the sector zero as well.
+    let sector_end = ((offset + position) / SECTOR_BYTES + 1) * SECTOR_BYTES - offset;
+    !is_zero(&rest[position..sector_end.min(rest.len())])
+}
+
+/// The highest sequence that a valid line somewhere in `rest` says was durable.
+fn durable_behind(rest: &[u8]) -> u64 {
+    let mut durable = 0;
+    let mut offset = 0;
+    while let Some(bytes) = rest.get(offset..) {
+        match frame::read_line(bytes) {
+            Ok(line) => {
+                durable = durable.max(line.durable_sequence());
+                offset += line.bytes();
+            }
+            // A line begins behind a newline or, where sectors are missing, behind zeros.
+            Err(_) => {
+                let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+                if zeros > 0 {
+                    offset += zeros;
+                    continue;
+                }
+                let Some(found) = bytes.iter().position(|byte| *byte == b'\n' || *byte == 0) else { break };
+                offset += found + usize::from(bytes[found] == b'\n');
+            }
+        }
+    }
+    durable
+}
+
+/// Whether there is nothing but zeros.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three records, of which the third says that the first two were durable, and 600 zeros.
+    fn example() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        frame::append_line(&mut bytes, 1, 0, br#"{"set":{"key":"a","value":"1"}}"#);
+        frame::append_line(&mut bytes, 2, 0, br#"{"set":{"key":"b","value":"2"}}"#);
+        frame::append_line(&mut bytes, 3, 2, br#"{"rm":{"key":"a"}}"#);
+        bytes.resize(bytes.len() + 600, 0);
+        bytes
+    }
+
+    #[test]
+    fn a_log_that_ends_in_zeros_is_clean() {
+        let scan = scan(&example(), 0, Some(1));
+        assert_eq!((scan.end, scan.expected, scan.durable, scan.records.len()), (End::Clean, 4, 2, 3));
+    }
+
+    #[test]
+    fn damage_behind_which_a_line_claims_durability_is_known_as_such() {
+        let mut bytes = example();
+        bytes[50] ^= 1;
+        let scan = scan(&bytes, 0, Some(1));
+        assert_eq!((scan.end, scan.expected), (End::Damaged(Defect::Checksum), 1));
+        assert_eq!(scan.durable, 2, "the third line says so");
+    }
+
+    #[test]
+    fn a_cut_line_is_torn_and_a_flipped_bit_is_not() {
+        let bytes = example();
+        let whole = scan(&bytes, 0, Some(1));
+        let last = whole.records[2];
+        let line = last.offset..last.offset + last.bytes;
+        for cut in line.clone().skip(1) {
+            let mut torn = bytes.clone();
+            torn[cut..].fill(0);
+            assert!(!is_whole_line(&torn[last.offset..], last.offset), "cut at {cut}");
+        }
+        for bit in line.start * 8..line.end * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(is_whole_line(&flipped[last.offset..], last.offset), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_sequence_that_is_left_out_is_noticed() {
+        let mut bytes = Vec::new();
+        frame::append_line(&mut bytes, 1, 0, b"{}");
+        frame::append_line(&mut bytes, 3, 0, b"{}");
+        let scan = scan(&bytes, 0, Some(1));
+        assert_eq!((scan.end, scan.expected), (End::OutOfOrder, 2));
+    }
+}

@@ -1,0 +1,258 @@
+//! One file of the log: a header line, then records, then zeros up to its capacity until it is sealed.
+//!
+//! What must hold: bytes below `durable` never change; a file is zero-filled and synced before its first record, so
+//! that an append changes no metadata of the file system and what a crash left unwritten reads as zero.
+
+use std::io;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use serde::{Deserialize, Serialize};
+
+use super::frame;
+use super::manifest::{FORMAT_VERSION, Sealed};
+use crate::error::{Error, Result};
+use crate::storage::{Storage, StorageFile, read_exact_at, write_all_at};
+
+/// What the names of segments end with.
+const NAME_SUFFIX: &str = ".log";
+/// How much is zero-filled with one write, in bytes.
+const FILL_BYTES: usize = 1024 * 1024;
+/// The longest header line, in bytes: what is read to check it.
+pub(crate) const MAX_HEADER_BYTES: usize = 256;
+
+/// One file of the log.
+pub(crate) struct Segment {
+    /// The number in its name; never used twice in one folder.
+    pub(crate) id: u64,
+    /// The file.
+    pub(crate) file: Arc<dyn StorageFile>,
+    /// Where the first record begins.
+    pub(crate) header_bytes: u64,
+    /// How far the file is zero-filled. Records never go beyond.
+    pub(crate) capacity: u64,
+    /// Bytes handed to the operating system. Only grows.
+    pub(crate) written: AtomicU64,
+    /// Bytes that may be shown: durable under the store's sync policy. Only grows.
+    pub(crate) settled: AtomicU64,
+    /// Bytes of records that the index points at; the owner of the index counts them.
+    pub(crate) live_bytes: AtomicU64,
+    /// Bytes of tombstones that a compaction kept, because an older segment may still hold their key.
+    pub(crate) kept_bytes: AtomicU64,
+    /// Its place in the table of segments.
+    slot: AtomicU32,
+    /// Set once nothing is appended any more.
+    pub(crate) sealed: OnceLock<Sealed>,
+}
+
+impl std::fmt::Debug for Segment {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Segment")
+            .field("id", &self.id)
+            .field("sealed", &self.sealed.get())
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeaderPayload {
+    segment: Header,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    version: u32,
+    log: String,
+    id: u64,
+}
+
+/// The file's name of a segment.
+pub(crate) fn name_of(id: u64) -> String {
+    format!("{id:08}{NAME_SUFFIX}")
+}
+
+/// The segment whose file has this name; `None` when it is no segment's name.
+pub(crate) fn id_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(NAME_SUFFIX)?;
+    let id = digits.parse().ok()?;
+    (name_of(id) == name).then_some(id)
+}
+
+/// The header line of a segment.
+pub(crate) fn header_line(log: &str, id: u64) -> Vec<u8> {
+    let header = HeaderPayload { segment: Header { version: FORMAT_VERSION, log: log.to_owned(), id } };
+    let payload = serde_json::to_vec(&header).expect("numbers and text have a JSON form");
+    let mut line = Vec::new();
+    frame::append_line(&mut line, 0, 0, &payload);
+    line
+}
+
+impl Segment {
+    /// Creates, zero-fills and syncs the file of a new segment that takes `capacity` bytes, header included. The name
+    /// is durable only after the caller's next sync of the folder, which writing the manifest does.
+    ///
+    /// # Errors
+    /// What the file system says; what was created is removed again as far as possible.
+    pub(crate) fn create(storage: &dyn Storage, log: &str, id: u64, capacity: u64) -> io::Result<Self> {
+        let name = name_of(id);
+        let file = storage.create(&name)?;
+        let header = header_line(log, id);
+        let filled = fill(file.as_ref(), &header, capacity).and_then(|()| file.sync_data());
+        if let Err(error) = filled {
+            let _ = storage.remove(&name);
+            return Err(error);
+        }
+        let header_bytes = header.len() as u64;
+        Ok(Self::new(id, file, header_bytes, capacity, header_bytes))
+    }
+
+    /// The segment of an existing file, whose header is checked.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] when the file is missing or the header is not this segment's.
+    pub(crate) fn open(storage: &dyn Storage, log: &str, id: u64) -> Result<Self> {
+        let name = name_of(id);
+        let path = storage.path(&name);
+        let corrupt =
+            |reason: &str| Error::Corruption { file: path.clone(), offset: 0, sequence: 0, reason: reason.to_owned() };
+        let failed = |error| Error::io(format!("opening {}", path.display()), error);
+        let file = match storage.open(&name) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(corrupt("the manifest lists this file, and it is missing"));
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let length = file.length().map_err(failed)?;
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX).min(MAX_HEADER_BYTES)];
+        read_exact_at(file.as_ref(), &mut bytes, 0).map_err(failed)?;
+        let expected = header_line(log, id);
+        let line = frame::read_line(&bytes).map_err(|defect| corrupt(defect.reason()))?;
+        if bytes.get(..expected.len()) != Some(&expected[..]) {
+            let what = String::from_utf8_lossy(line.payload).into_owned();
+            return Err(corrupt(&format!("this is the file of another segment or log: {what}")));
+        }
+        Ok(Self::new(id, file, expected.len() as u64, length, expected.len() as u64))
+    }
+
+    /// The segment of a file that was sealed at `bytes`, zero-filled again up to `capacity` to take appends.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(super) fn reopen(
+        storage: &dyn Storage,
+        id: u64,
+        header_bytes: u64,
+        bytes: u64,
+        capacity: u64,
+    ) -> io::Result<Self> {
+        let file = storage.open(&name_of(id))?;
+        zero(file.as_ref(), bytes, capacity)?;
+        file.sync_data()?;
+        Ok(Self::new(id, file, header_bytes, capacity, bytes))
+    }
+
+    fn new(id: u64, file: Arc<dyn StorageFile>, header_bytes: u64, capacity: u64, written: u64) -> Self {
+        Self {
+            id,
+            file,
+            header_bytes,
+            capacity,
+            written: AtomicU64::new(written),
+            settled: AtomicU64::new(written),
+            live_bytes: AtomicU64::new(0),
+            kept_bytes: AtomicU64::new(0),
+            slot: AtomicU32::new(0),
+            sealed: OnceLock::new(),
+        }
+    }
+
+    /// Its place in the table of segments.
+    pub(crate) fn slot(&self) -> u32 {
+        self.slot.load(Ordering::Relaxed)
+    }
+
+    /// Told by the table, before anybody else knows of the segment.
+    pub(super) fn set_slot(&self, slot: usize) {
+        self.slot.store(u32::try_from(slot).expect("far fewer segments than slots"), Ordering::Relaxed);
+    }
+
+    /// Bytes that records take, header not included.
+    pub(crate) fn record_bytes(&self) -> u64 {
+        let end = self.sealed.get().map_or_else(|| self.written.load(Ordering::Relaxed), |sealed| sealed.bytes);
+        end.saturating_sub(self.header_bytes)
+    }
+
+    /// Bytes that a compaction of this segment would give back, as far as is known.
+    pub(crate) fn dead_bytes(&self) -> u64 {
+        let kept = self.live_bytes.load(Ordering::Relaxed) + self.kept_bytes.load(Ordering::Relaxed);
+        self.record_bytes().saturating_sub(kept)
+    }
+
+    /// The length of the file on disk.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.sealed.get().map_or(self.capacity, |sealed| sealed.bytes)
+    }
+
+    /// Records that all bytes below `end` are written and may be shown.
+    pub(crate) fn settle(&self, end: u64) {
+        self.written.fetch_max(end, Ordering::Release);
+        self.settled.fetch_max(end, Ordering::Release);
+    }
+}
+
+/// Writes zeros up to `capacity`, then the header over the first of them.
+pub(super) fn fill(file: &dyn StorageFile, header: &[u8], capacity: u64) -> io::Result<()> {
+    zero(file, 0, capacity)?;
+    write_all_at(file, header, 0)
+}
+
+/// Writes zeros from `start` up to `end`.
+fn zero(file: &dyn StorageFile, start: u64, end: u64) -> io::Result<()> {
+    let zeros = vec![0; FILL_BYTES];
+    let mut offset = start;
+    while offset < end {
+        let count = usize::try_from(end - offset).unwrap_or(usize::MAX).min(zeros.len());
+        write_all_at(file, &zeros[..count], offset)?;
+        offset += count as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::MemoryStorage;
+
+    #[test]
+    fn names_and_numbers_agree() {
+        assert_eq!(name_of(7), "00000007.log");
+        assert_eq!(id_of("00000007.log"), Some(7));
+        assert_eq!(id_of("7.log"), None);
+        assert_eq!(id_of("MANIFEST"), None);
+        assert_eq!(id_of(&name_of(123_456_789_012)), Some(123_456_789_012));
+    }
+
+    #[test]
+    fn the_file_of_another_log_is_refused() {
+        let storage = MemoryStorage::new();
+        Segment::create(&storage, "aaaa", 1, 4096).unwrap();
+        assert!(Segment::open(&storage, "aaaa", 1).is_ok());
+        let error = Segment::open(&storage, "bbbb", 1).unwrap_err().to_string();
+        assert!(error.contains("another segment or log"), "{error}");
+        let error = Segment::open(&storage, "aaaa", 2).unwrap_err().to_string();
+        assert!(error.contains("missing"), "{error}");
+    }
+
+    #[test]
+    fn a_segment_that_cannot_be_filled_leaves_no_file() {
+        let storage = MemoryStorage::new();
+        storage.set_capacity(Some(1000));
+        let error = Segment::create(&storage, "aaaa", 1, 4096).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(storage.list().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,316 @@
+//! The log's files while it runs: prepared ahead, sealed behind, replaced by compaction.
+//!
+//! What must hold, and what a crash leaves:
+//!
+//! | crash after …                         | leaves …                                     | next open …          |
+//! |---------------------------------------|----------------------------------------------|----------------------|
+//! | a segment's file is created           | a file that the manifest does not list       | removes it           |
+//! | the manifest lists the new segment    | an empty segment                             | appends to it        |
+//! | a full segment is cut to its records  | a shorter file that is not sealed yet        | reads it to its end  |
+//! | the manifest says that it is sealed   | the wanted state                             |                      |
+//! | a compaction's output is synced       | a file that the manifest does not list       | removes it           |
+//! | the manifest lists output, not inputs | inputs that the manifest does not list       | removes them         |
+//!
+//! This thread takes the manifest's lock and then the tail's, and never a lock of the index, so that an append which
+//! waits for a segment under its key's lock always gets one.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use super::manifest::{Manifest, Sealed, SegmentEntry};
+use super::segment::{self, Segment};
+use super::tail::Retired;
+use super::{IDLE_TICK, Log, SPACE_RETRY, Waiter};
+use crate::error::{Error, Result};
+
+/// A file of one segment's size that is given up when the disk is full, so that a compaction has room to work in.
+pub(crate) const RESERVE_NAME: &str = "RESERVE";
+
+/// Slots below this number are not used again before all of them were used once: an index entry that a reader still
+/// remembers then never names another segment.
+const MIN_SLOTS: usize = 1024;
+
+/// Every segment by its slot. A slot is a small number that the index stores instead of the segment's own.
+#[derive(Debug, Default)]
+pub(super) struct SegmentTable {
+    slots: Vec<Option<Arc<Segment>>>,
+    /// Where the search for a free slot goes on.
+    next: usize,
+}
+
+impl SegmentTable {
+    /// Gives a segment a slot that has been free for as long as possible.
+    pub(super) fn insert(&mut self, segment: Arc<Segment>) {
+        let count = self.slots.len();
+        let used = self.iter().count();
+        let free = if count < MIN_SLOTS || used * 2 > count {
+            None
+        } else {
+            (0..count).map(|step| (self.next + step) % count).find(|slot| self.slots[*slot].is_none())
+        };
+        let slot = free.unwrap_or_else(|| {
+            self.slots.push(None);
+            count
+        });
+        self.next = slot + 1;
+        segment.set_slot(slot);
+        self.slots[slot] = Some(segment);
+    }
+
+    /// Puts a segment in the place of the one with the same number.
+    pub(super) fn replace(&mut self, segment: Segment) -> Arc<Segment> {
+        let slot = self
+            .slots
+            .iter()
+            .position(|slot| slot.as_ref().is_some_and(|old| old.id == segment.id))
+            .expect("a segment that is reopened was read before");
+        segment.set_slot(slot);
+        let segment = Arc::new(segment);
+        self.slots[slot] = Some(Arc::clone(&segment));
+        segment
+    }
+
+    fn remove(&mut self, segment: &Segment) {
+        self.slots[segment.slot() as usize] = None;
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Arc<Segment>> {
+        self.slots.iter().flatten()
+    }
+}
+
+/// What the thread has to do next.
+enum Task {
+    Seal(Retired),
+    Prepare { capacity: u64 },
+}
+
+impl<W: Waiter> Log<W> {
+    /// The segment in a slot. A slot that the index names is never empty.
+    pub(crate) fn segment(&self, slot: u32) -> Arc<Segment> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(table.slots[slot as usize].as_ref().expect("the index names segments that exist"))
+    }
+
+    /// All segments, in no order.
+    pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// The loop of the thread that prepares and seals segments. Ends when the log is closed or poisoned.
+    pub(crate) fn run_segments(&self) {
+        while let Some(task) = self.next_task() {
+            match task {
+                Task::Seal(retired) => {
+                    if let Err(error) = self.seal(&retired) {
+                        tracing::warn!(%error, segment = retired.segment.id, "a segment could not be sealed yet");
+                        self.retry_later(retired);
+                    }
+                }
+                Task::Prepare { capacity } => self.prepare(capacity),
+            }
+        }
+    }
+
+    /// Puts a segment back that could not be sealed and lets some time pass.
+    fn retry_later(&self, retired: Retired) {
+        let mut tail = self.lock();
+        tail.retired.insert(0, retired);
+        if !tail.stopping {
+            drop(self.segment_work.wait_timeout(tail, SPACE_RETRY));
+        }
+    }
+
+    /// Waits until there is something to do; `None` when the log ends.
+    fn next_task(&self) -> Option<Task> {
+        let mut tail = self.lock();
+        loop {
+            if tail.stopping || tail.poisoned.is_some() {
+                return None;
+            }
+            if tail.spare.is_none() && !tail.no_space {
+                let wanted_bytes = std::mem::take(&mut tail.wanted_bytes) + segment::MAX_HEADER_BYTES as u64;
+                return Some(Task::Prepare { capacity: self.options.segment_bytes.max(wanted_bytes) });
+            }
+            if !tail.retired.is_empty() {
+                return Some(Task::Seal(tail.retired.remove(0)));
+            }
+            let pause = if tail.no_space { SPACE_RETRY } else { IDLE_TICK };
+            let (guard, timeout) = self.segment_work.wait_timeout(tail, pause).unwrap_or_else(PoisonError::into_inner);
+            tail = guard;
+            if tail.no_space && timeout.timed_out() {
+                drop(tail);
+                self.restore_reserve();
+                tail = self.lock();
+                // Asks for a segment once more; if there is still no space, the flag comes back.
+                tail.no_space = false;
+            }
+        }
+    }
+
+    /// Creates the next segment and lists it, or says that there is no space.
+    fn prepare(&self, capacity: u64) {
+        let id = self.next_segment.fetch_add(1, Ordering::Relaxed);
+        let created = Segment::create(self.storage.as_ref(), &self.id, id, capacity);
+        let listed = created.map_err(|error| self.space_or_poison("preparing a segment", error)).and_then(|segment| {
+            let entry = SegmentEntry { id, sealed: None };
+            self.change_manifest(|manifest| manifest.segments.push(entry)).inspect_err(|error| {
+                if matches!(error, Error::NoSpace) {
+                    let _ = self.storage.remove(&segment::name_of(id));
+                }
+            })?;
+            Ok(Arc::new(segment))
+        });
+        let mut tail = self.lock();
+        let full = listed.is_err();
+        if let Ok(segment) = listed {
+            self.table.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&segment));
+            tail.spare = Some(segment);
+        }
+        if full && tail.poisoned.is_none() && !self.no_space.load(Ordering::Relaxed) {
+            tracing::error!("no space for the log: writes are refused, reads and removals go on");
+        }
+        tail.no_space = full;
+        self.no_space.store(full, Ordering::Relaxed);
+        self.segment_ready.notify_all();
+    }
+
+    /// Cuts a full segment to its records and lists it as sealed; one without records goes.
+    fn seal(&self, retired: &Retired) -> Result<()> {
+        self.flush()?;
+        let Retired { segment, sealed } = retired;
+        if sealed.records == 0 {
+            return self.discard(segment);
+        }
+        let cut = segment.file.set_length(sealed.bytes).and_then(|()| segment.file.sync_data());
+        cut.map_err(|error| self.space_or_poison("sealing a segment", error))?;
+        self.change_manifest(|manifest| {
+            seal_entry(manifest, segment.id, *sealed);
+            manifest.sealed_through = manifest.sealed_through.max(sealed.last);
+        })?;
+        let _ = segment.sealed.set(*sealed);
+        Ok(())
+    }
+
+    /// Takes a segment without records out of the log.
+    fn discard(&self, segment: &Arc<Segment>) -> Result<()> {
+        self.change_manifest(|manifest| manifest.segments.retain(|entry| entry.id != segment.id))?;
+        self.forget(std::slice::from_ref(segment));
+        Ok(())
+    }
+
+    /// Seals everything, when nothing is appended any more.
+    pub(super) fn seal_segments(&self) -> Result<()> {
+        let (retired, active, sealed, spare) = {
+            let mut tail = self.lock();
+            let retired = std::mem::take(&mut tail.retired);
+            (retired, Arc::clone(&tail.active), tail.seal_of_active(), tail.spare.take())
+        };
+        for retired in retired {
+            self.seal(&retired)?;
+        }
+        self.seal(&Retired { segment: active, sealed })?;
+        match spare {
+            Some(segment) => self.discard(&segment),
+            None => Ok(()),
+        }
+    }
+
+    /// A new file for the output of a compaction, empty but for its header and listed nowhere yet. When there is no
+    /// space for it, the reserve is given up.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(crate) fn create_output(&self) -> io::Result<Segment> {
+        let id = self.next_segment.fetch_add(1, Ordering::Relaxed);
+        Segment::create(self.storage.as_ref(), &self.id, id, 0)
+    }
+
+    /// Gives up the reserve. Returns whether there was one.
+    pub(crate) fn release_reserve(&self) -> bool {
+        let released = self.storage.remove(RESERVE_NAME).is_ok();
+        if released {
+            tracing::warn!("the disk is full: compaction uses the reserve");
+        }
+        released
+    }
+
+    /// Sets the reserve aside again, if there is space for it.
+    pub(super) fn restore_reserve(&self) {
+        let Ok(file) = self.storage.create(RESERVE_NAME) else { return };
+        if segment::fill(file.as_ref(), &[], self.options.segment_bytes).is_err() {
+            let _ = self.storage.remove(RESERVE_NAME);
+        }
+    }
+
+    /// Lists a compaction's output instead of its inputs, durably. From here on the inputs are garbage.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`]: nothing changed; [`Error::Poisoned`].
+    pub(crate) fn replace(&self, inputs: &[Arc<Segment>], output: Option<(&Segment, Sealed)>) -> Result<()> {
+        let gone: BTreeSet<u64> = inputs.iter().map(|segment| segment.id).collect();
+        self.change_manifest(|manifest| {
+            manifest.segments.retain(|entry| !gone.contains(&entry.id));
+            if let Some((segment, sealed)) = output {
+                manifest.segments.push(SegmentEntry { id: segment.id, sealed: Some(sealed) });
+            }
+        })
+    }
+
+    /// Gives a compaction's output a slot, so that the index can name it.
+    pub(crate) fn adopt(&self, segment: Segment, sealed: Sealed) -> Arc<Segment> {
+        segment.settle(sealed.bytes);
+        let _ = segment.sealed.set(sealed);
+        let segment = Arc::new(segment);
+        self.table.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&segment));
+        segment
+    }
+
+    /// Removes the files and slots of segments that the manifest does not list and the index does not name any more.
+    pub(crate) fn forget(&self, segments: &[Arc<Segment>]) {
+        for segment in segments {
+            if let Err(error) = self.storage.remove(&segment::name_of(segment.id)) {
+                tracing::warn!(segment = segment.id, %error, "a file that is no longer needed could not be removed");
+            }
+            self.table.write().unwrap_or_else(PoisonError::into_inner).remove(segment);
+        }
+    }
+
+    /// Changes the manifest and makes the change durable.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`]: nothing changed; [`Error::Poisoned`].
+    fn change_manifest(&self, change: impl FnOnce(&mut Manifest)) -> Result<()> {
+        let mut manifest = self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = manifest.clone();
+        change(&mut next);
+        next.segments.sort_by_key(|entry| entry.id);
+        next.generation += 1;
+        next.durable = self.lock().synced_sequence;
+        next.stage(self.storage.as_ref()).map_err(|error| self.space_or_poison("writing the manifest", error))?;
+        // From here on it is unknown which manifest a crash would leave, so a failure ends writing, a full disk as well.
+        Manifest::commit(self.storage.as_ref())
+            .map_err(|error| self.poison(format!("replacing the manifest failed: {error}")))?;
+        *manifest = next;
+        Ok(())
+    }
+
+    /// What a failure beside the tail means: a full disk passes, anything else ends writing for good.
+    fn space_or_poison(&self, context: &str, error: io::Error) -> Error {
+        if is_full(&error) { Error::NoSpace } else { self.poison(format!("{context} failed: {error}")) }
+    }
+}
+
+/// Whether an error says that there is no space.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Marks a listed segment as sealed.
+pub(super) fn seal_entry(manifest: &mut Manifest, id: u64, sealed: Sealed) {
+    for entry in manifest.segments.iter_mut().filter(|entry| entry.id == id) {
+        entry.sealed = Some(sealed);
+    }
+}

@@ -1,0 +1,150 @@
+//! All file I/O of the `kvs` engine goes through [`Storage`], so that a test can lose, tear or refuse any of it.
+//!
+//! What must hold for an implementation, and what the engine relies on:
+//! * bytes are on stable storage only after [`StorageFile::sync_data`] of that file returned;
+//! * a created, renamed or removed name is on stable storage only after [`Storage::sync_folder`] returned;
+//! * a call that failed may have done part of its work.
+
+mod faulty;
+mod memory;
+mod real;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use faulty::{Fault, FaultKind, FaultyStorage};
+pub use memory::MemoryStorage;
+pub use real::RealStorage;
+
+/// One flat folder of files. Names are plain file names, without a path.
+pub trait Storage: Send + Sync + 'static {
+    /// Takes the folder for this process until the returned guard is dropped; `None` when another one has it.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn lock(&self) -> io::Result<Option<Box<dyn Send + Sync>>>;
+
+    /// Creates a file that must not exist yet, for reading and writing.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, or whatever the file system says.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>>;
+
+    /// Opens an existing file for reading and writing.
+    ///
+    /// # Errors
+    /// `NotFound`, or whatever the file system says.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>>;
+
+    /// The names of all files in the folder, in no order.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Renames a file, over another one if there is one, in one step.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file's name; those who have it open still read it.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes all names in the folder as durable as they are now.
+    ///
+    /// # Errors
+    /// Whatever the file system says; the names are in doubt then.
+    fn sync_folder(&self) -> io::Result<()>;
+
+    /// The full path of a name, for messages to people.
+    fn path(&self, name: &str) -> PathBuf;
+}
+
+/// One open file. All methods take `&self`: positions are explicit and the engine orders its own writes.
+pub trait StorageFile: Send + Sync + 'static {
+    /// Reads into `buffer` from `offset`; returns how many bytes, zero at the end of the file.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes some of `bytes` at `offset`; returns how many.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Makes the file's bytes and its length durable.
+    ///
+    /// # Errors
+    /// Whatever the device says. After an error nothing is known about any byte written since the last success, and
+    /// trying again proves nothing.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// The file's length in bytes.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn length(&self) -> io::Result<u64>;
+
+    /// Cuts or extends (with zeros) the file.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn set_length(&self, bytes: u64) -> io::Result<()>;
+}
+
+/// Fills `buffer` from `offset`.
+///
+/// # Errors
+/// `UnexpectedEof` when the file ends before; whatever the file system says.
+pub(crate) fn read_exact_at(file: &dyn StorageFile, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match file.read_at(buffer, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                buffer = &mut buffer[count..];
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of `bytes` at `offset`. A short write is gone on with, an interrupted one is tried again: neither says
+/// anything about the bytes. Every other error is the caller's.
+///
+/// # Errors
+/// `WriteZero` when the file takes nothing more; whatever the file system says.
+pub(crate) fn write_all_at(file: &dyn StorageFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write_at(bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                bytes = &bytes[count..];
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The first `length` bytes of a file.
+///
+/// # Errors
+/// As [`read_exact_at`].
+pub(crate) fn read_all(file: &dyn StorageFile, length: u64) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    let mut bytes = vec![0; length];
+    read_exact_at(file, &mut bytes, 0)?;
+    Ok(bytes)
+}

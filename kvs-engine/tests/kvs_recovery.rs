@@ -1,0 +1,493 @@
+//! The promises of the `kvs` engine when things go wrong: death of process and machine, damage, failing calls, a full
+//! disk. Every story ends with the same question: is everything that was acknowledged there, and nothing else?
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kvs_engine::storage::{Fault, FaultKind, FaultyStorage, MemoryStorage, Storage};
+use kvs_engine::{Error, KvStore, KvsEngine, Limits, Mutation, Options};
+
+/// Small segments, so that a short story rotates and compacts.
+fn options() -> Options {
+    Options { segment_bytes: 8 * 1024, compaction_threshold_bytes: 8 * 1024, ..Options::default() }
+}
+
+fn open(storage: &MemoryStorage) -> kvs_engine::Result<KvStore> {
+    KvStore::open_storage(Arc::new(storage.clone()), options())
+}
+
+/// A small generator of numbers, so that a story can be told again from its seed (Steele, Lea, Flood: SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+type Model = BTreeMap<String, String>;
+
+/// One random operation on the store; returns the model after it, or the error.
+fn step(store: &KvStore, random: &mut Random, model: &Model) -> kvs_engine::Result<Model> {
+    let mut next = model.clone();
+    let key = format!("key-{}", random.below(20));
+    match random.below(10) {
+        0..=5 => {
+            let value = format!("value-{}-{}", random.next(), "x".repeat(random.below(200) as usize));
+            store.set(key.as_str(), value.as_str())?;
+            next.insert(key, value);
+        }
+        6 | 7 => match store.remove(key.as_str()) {
+            Ok(()) => drop(next.remove(&key).expect("the store removed what the model has")),
+            Err(Error::KeyNotFound) => assert!(!model.contains_key(&key), "{key} is in the model"),
+            Err(error) => return Err(error),
+        },
+        8 => {
+            let other = format!("key-{}", random.below(20));
+            let value = format!("batch-{}", random.next());
+            store.write_batch(vec![
+                Mutation::Set { key: key.clone().into(), value: value.clone().into() },
+                Mutation::Remove { key: other.clone().into() },
+            ])?;
+            next.insert(key, value);
+            next.remove(&other);
+        }
+        _ => match random.below(8) {
+            0 => store.compact()?,
+            _ => assert_eq!(store.get(key.as_str())?, model.get(&key).map(|value| value.clone().into_bytes())),
+        },
+    }
+    Ok(next)
+}
+
+/// Everything that a store holds of the keys that stories use.
+fn contents(store: &KvStore) -> Model {
+    let text = |bytes| String::from_utf8(bytes).expect("stories write text");
+    (0..20)
+        .map(|number| format!("key-{number}"))
+        .filter_map(|key| store.get(key.as_str()).expect("readable").map(|value| (key, text(value))))
+        .collect()
+}
+
+#[test]
+fn what_is_acknowledged_survives_a_clean_restart() {
+    let storage = MemoryStorage::new();
+    let mut random = Random(1);
+    let mut model = Model::new();
+    for _ in 0..20 {
+        let store = open(&storage).unwrap();
+        assert_eq!(contents(&store), model);
+        for _ in 0..60 {
+            model = step(&store, &mut random, &model).unwrap();
+        }
+        assert_eq!(store.stats().keys, model.len() as u64);
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn what_is_acknowledged_survives_the_death_of_the_process() {
+    let storage = MemoryStorage::new();
+    let mut random = Random(2);
+    let mut model = Model::new();
+    let mut disk = storage;
+    for _ in 0..30 {
+        let store = open(&disk).unwrap();
+        assert_eq!(contents(&store), model);
+        for _ in 0..random.below(60) {
+            model = step(&store, &mut random, &model).unwrap();
+        }
+        disk = disk.after_kill();
+    }
+}
+
+/// The power fails after a random number of acknowledged operations; what was not synced is kept or lost sector by
+/// sector and name by name, in many ways each.
+#[test]
+fn what_is_acknowledged_survives_the_loss_of_power() {
+    for seed in 0..60 {
+        let mut random = Random(seed);
+        let storage = MemoryStorage::new();
+        let store = open(&storage).unwrap();
+        let mut model = Model::new();
+        for _ in 0..random.below(120) {
+            model = step(&store, &mut random, &model).unwrap();
+        }
+        for _ in 0..10 {
+            let kept = random.below(101);
+            let disk = storage.after_power_loss(|| random.below(100) < kept);
+            let found = open(&disk).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            assert_eq!(contents(&found), model, "seed {seed}");
+            // And what recovery wrote survives the next loss of power.
+            drop(found);
+            let again = open(&disk.after_power_loss(|| false)).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            assert_eq!(contents(&again), model, "seed {seed}, second time");
+        }
+    }
+}
+
+/// The power fails while many writers are in the middle of their operations: of each writer, all acknowledged values
+/// are there, and of what was under way nothing but whole records.
+#[test]
+fn writers_in_flight_lose_nothing_acknowledged_to_the_loss_of_power() {
+    for seed in 0..20_u64 {
+        let storage = MemoryStorage::new();
+        let store = open(&storage).unwrap();
+        let acknowledged: Vec<_> = (0..4).map(|_| Arc::new(std::sync::atomic::AtomicU64::new(0))).collect();
+        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let writers: Vec<_> = (0..4)
+            .map(|writer| {
+                let (store, count, stop) = (store.clone(), Arc::clone(&acknowledged[writer]), Arc::clone(&stop));
+                std::thread::spawn(move || {
+                    for number in 1..2_000_u64 {
+                        if stop.load(std::sync::atomic::Ordering::SeqCst) {
+                            break;
+                        }
+                        store.set(format!("writer-{writer}"), number.to_string()).expect("the disk is in order");
+                        count.store(number, std::sync::atomic::Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        let mut random = Random(seed);
+        while acknowledged.iter().any(|count| count.load(std::sync::atomic::Ordering::SeqCst) < 20 + seed) {
+            std::thread::yield_now();
+        }
+        let before: Vec<u64> =
+            acknowledged.iter().map(|count| count.load(std::sync::atomic::Ordering::SeqCst)).collect();
+        let disk = storage.after_power_loss(|| random.below(2) == 0);
+        stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        let found = open(&disk).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        for (writer, before) in before.iter().enumerate() {
+            let value = found.get(format!("writer-{writer}")).unwrap().expect("it was acknowledged");
+            let value: u64 = String::from_utf8(value).unwrap().parse().expect("a whole value");
+            assert!(value >= *before, "seed {seed}: writer {writer} had {before} acknowledged and finds {value}");
+        }
+    }
+}
+
+/// The names of the log's files.
+fn segments(storage: &MemoryStorage) -> Vec<String> {
+    let mut names: Vec<_> = storage.list().unwrap().into_iter().filter(|name| name.ends_with(".log")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn after_a_clean_shutdown_every_flipped_bit_is_corruption() {
+    let storage = MemoryStorage::new();
+    let store = open(&storage).unwrap();
+    for number in 0..12 {
+        store.set(format!("key-{number}"), format!("value {number}")).unwrap();
+    }
+    store.remove("key-3").unwrap();
+    store.close().unwrap();
+    drop(store);
+    let mut flips = 0;
+    for name in segments(&storage).into_iter().chain(["MANIFEST".to_owned()]) {
+        let bits = storage.open(&name).unwrap().length().unwrap() * 8;
+        for bit in 0..bits {
+            storage.flip_bit(&name, bit);
+            match open(&storage.after_kill()) {
+                Err(Error::Corruption { .. }) => {}
+                Err(error) => panic!("{name} bit {bit}: {error}"),
+                Ok(_) => panic!("{name} bit {bit}: accepted"),
+            }
+            storage.flip_bit(&name, bit);
+            flips += 1;
+        }
+    }
+    assert!(flips > 10_000, "only {flips} bits were flipped");
+    assert!(open(&storage).is_ok());
+}
+
+/// After kill -9 a complete line with a flipped bit is corruption. A flip in the zeros behind the log is cut and counted.
+#[test]
+fn after_a_kill_every_flipped_bit_is_noticed() {
+    let storage = MemoryStorage::new();
+    let store = open(&storage).unwrap();
+    for number in 0..6 {
+        store.set(format!("key-{number}"), format!("value {number}")).unwrap();
+    }
+    let disk = storage.after_kill();
+    let model = contents(&open(&disk.after_kill()).unwrap());
+    assert_eq!(model.len(), 6);
+    let name = &segments(&disk)[0];
+    let bytes = disk.open(name).unwrap().length().unwrap();
+    let mut content = vec![0; bytes as usize];
+    disk.open(name).unwrap().read_at(&mut content, 0).unwrap();
+    let end = content.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1;
+    for bit in 0..bytes * 8 {
+        if bit > (end + 64) * 8 && bit % 97 != 0 {
+            continue;
+        }
+        disk.flip_bit(name, bit);
+        match open(&disk.after_kill()) {
+            Err(Error::Corruption { .. }) => assert!(bit < end * 8, "bit {bit} is behind the log"),
+            Err(error) => panic!("bit {bit}: {error}"),
+            Ok(store) => {
+                assert!(bit >= end * 8, "bit {bit} of a record was accepted");
+                assert_eq!(store.stats().torn_bytes > 0, true, "bit {bit} behind the log was not reported");
+                assert_eq!(contents(&store), model);
+            }
+        }
+        disk.flip_bit(name, bit);
+    }
+}
+
+/// A write that was under way when the process died leaves the beginning of a line, at every length.
+#[test]
+fn a_torn_tail_is_cut_at_every_byte() {
+    let storage = MemoryStorage::new();
+    let store = open(&storage).unwrap();
+    store.set("key-1", "stays").unwrap();
+    let before = storage.after_kill();
+    store.set("key-2", "torn").unwrap();
+    let after = storage.after_kill();
+    let name = &segments(&before)[0];
+    let read = |disk: &MemoryStorage| {
+        let file = disk.open(name).unwrap();
+        let mut bytes = vec![0; file.length().unwrap() as usize];
+        file.read_at(&mut bytes, 0).unwrap();
+        bytes
+    };
+    let (old, new) = (read(&before), read(&after));
+    let start = old.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let end = new.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    for cut in start + 1..end {
+        let disk = before.after_kill();
+        disk.open(name).unwrap().write_at(&new[start..cut], start as u64).unwrap();
+        let store = open(&disk).unwrap_or_else(|error| panic!("cut at {cut}: {error}"));
+        assert_eq!(store.stats().torn_bytes, (cut - start) as u64);
+        assert_eq!(store.get("key-1").unwrap(), Some(b"stays".to_vec()));
+        assert_eq!(store.get("key-2").unwrap(), None);
+        store.set("key-2", "again").unwrap();
+        assert_eq!(open(&disk.after_kill()).unwrap().get("key-2").unwrap(), Some(b"again".to_vec()));
+    }
+}
+
+#[test]
+fn a_missing_file_is_corruption() {
+    let storage = MemoryStorage::new();
+    let store = open(&storage).unwrap();
+    store.set("key-1", "value").unwrap();
+    store.close().unwrap();
+    drop(store);
+    for name in segments(&storage).into_iter().chain(["MANIFEST".to_owned()]) {
+        let disk = storage.after_kill();
+        disk.remove(&name).unwrap();
+        let error = open(&disk).unwrap_err();
+        assert!(matches!(error, Error::Corruption { .. }), "{name}: {error}");
+        assert!(error.to_string().contains("missing"), "{name}: {error}");
+    }
+}
+
+/// Every call that changes or syncs something fails, once or for ever, in every way: whatever was acknowledged before
+/// is there afterwards, and after a failed sync nothing is acknowledged.
+#[test]
+fn every_failing_call_is_an_error_and_loses_nothing() {
+    const EIO: i32 = 5;
+    const EINTR: i32 = 4;
+    const ENOSPC: i32 = 28;
+    let run = |fault: Option<Fault>| {
+        let disk = MemoryStorage::new();
+        let faulty = FaultyStorage::new(Arc::new(disk.clone()), fault);
+        let mut random = Random(7);
+        let mut model = Model::new();
+        // What an operation that failed was about to do may be there or not.
+        let mut maybe = None;
+        if let Ok(store) = KvStore::open_storage(Arc::new(faulty.clone()), options()) {
+            let mut poisoned = false;
+            for _ in 0..150 {
+                let seed = random.0;
+                match step(&store, &mut random, &model) {
+                    Ok(next) => {
+                        assert!(!poisoned || next == model, "an operation was acknowledged after a failed sync");
+                        model = next;
+                    }
+                    Err(error) => {
+                        poisoned |= matches!(error, Error::Poisoned { .. });
+                        if maybe.is_none() {
+                            maybe = Some(seed);
+                        }
+                    }
+                }
+                assert_eq!(store.fatal().is_some(), poisoned || store.fatal().is_some());
+            }
+        }
+        (disk, faulty.calls(), model, maybe)
+    };
+    let (_, calls, ..) = run(None);
+    assert!(calls > 200, "the story makes only {calls} calls");
+    let kinds = [FaultKind::Errno(EIO), FaultKind::Errno(EINTR), FaultKind::Errno(ENOSPC), FaultKind::ShortWrite];
+    for kind in kinds {
+        for for_ever in [false, true] {
+            for call in (0..calls).step_by(if for_ever { 7 } else { 3 }) {
+                if for_ever && kind == FaultKind::Errno(EINTR) {
+                    continue; // Interrupted for ever is no fault that any system shows.
+                }
+                let (disk, _, model, maybe) = run(Some(Fault { call, kind, for_ever }));
+                let found = open(&disk.after_power_loss(|| false))
+                    .unwrap_or_else(|error| panic!("{kind:?} at call {call}, for ever {for_ever}: {error}"));
+                let found = contents(&found);
+                if maybe.is_none() {
+                    assert_eq!(found, model, "{kind:?} at call {call}, for ever {for_ever}");
+                } else {
+                    for (key, value) in &model {
+                        // An operation that failed may still have reached the disk; nothing else may differ.
+                        let differs = found.get(key) != Some(value);
+                        assert!(!differs || poisoned_may_touch(&model, &found), "{kind:?} at {call}: {key} is lost");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// At most the keys of the operations that were told of an error may differ: one operation changes two at most.
+fn poisoned_may_touch(model: &Model, found: &Model) -> bool {
+    let keys: std::collections::BTreeSet<_> = model.keys().chain(found.keys()).collect();
+    keys.into_iter().filter(|key| model.get(*key) != found.get(*key)).count() <= 2
+}
+
+#[test]
+fn a_full_disk_refuses_sets_and_serves_the_rest() {
+    let storage = MemoryStorage::new();
+    let store = open(&storage).unwrap();
+    storage.set_capacity(Some(96 * 1024));
+    let mut last = 0;
+    let error = loop {
+        match store.set(format!("key-{}", last % 1000), "v".repeat(200)) {
+            Ok(()) => last += 1,
+            Err(error) => break error,
+        }
+        assert!(last < 10_000, "the disk never became full");
+    };
+    assert!(matches!(error, Error::NoSpace), "{error}");
+    assert!(store.stats().read_only && store.fatal().is_none());
+    assert_eq!(store.get("key-0").unwrap(), Some("v".repeat(200).into_bytes()), "reads go on");
+    for number in 0..last {
+        store.remove(format!("key-{number}")).expect("removals go on");
+    }
+    store.compact().expect("compaction has its reserve");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while let Err(error) = store.set("key-1", "there is room again") {
+        assert!(matches!(error, Error::NoSpace), "{error}");
+        assert!(std::time::Instant::now() < deadline, "writing did not resume by itself");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    drop(store);
+    let store = open(&storage.after_kill()).unwrap();
+    assert_eq!(store.stats().keys, 1);
+    assert_eq!(store.get("key-1").unwrap(), Some(b"there is room again".to_vec()));
+}
+
+#[test]
+fn compaction_gives_space_back_while_the_store_serves() {
+    let storage = MemoryStorage::new();
+    let store = open(&storage).unwrap();
+    for round in 0..200 {
+        for key in 0..20 {
+            store.set(format!("key-{key}"), format!("value of round {round}")).unwrap();
+        }
+    }
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while store.stats().disk_bytes > 64 * 1024 {
+        assert!(std::time::Instant::now() < deadline, "{:?}", store.stats());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let stats = store.stats();
+    assert!(stats.compactions > 0 && stats.compaction_reclaimed_bytes > 100_000, "{stats:?}");
+    let model = contents(&store);
+    assert!(model.values().all(|value| value == "value of round 199") && model.len() == 20);
+    assert_eq!(contents(&open(&storage.after_kill()).unwrap()), model);
+}
+
+#[test]
+fn a_removed_key_stays_removed_through_any_number_of_compactions() {
+    let storage = MemoryStorage::new();
+    let store = open(&storage).unwrap();
+    for key in 0..20 {
+        store.set(format!("key-{key}"), "v".repeat(300)).unwrap();
+    }
+    for key in 0..20 {
+        if key % 2 == 0 {
+            store.remove(format!("key-{key}")).unwrap();
+        }
+    }
+    for _ in 0..4 {
+        store.compact().unwrap();
+        let model = contents(&open(&storage.after_kill()).unwrap());
+        assert_eq!(model.len(), 10, "{:?}", model.keys());
+    }
+    for key in 0..20 {
+        let _ = store.remove(format!("key-{key}"));
+    }
+    for _ in 0..3 {
+        store.compact().unwrap();
+    }
+    let stats = store.stats();
+    assert_eq!((stats.keys, stats.live_bytes), (0, 0));
+    assert!(stats.dead_bytes < 200, "removals of keys that no segment holds are dropped: {stats:?}");
+}
+
+#[test]
+fn a_folder_is_open_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = KvStore::open(folder.path()).unwrap();
+    let error = KvStore::open(folder.path()).unwrap_err();
+    assert!(matches!(error, Error::Locked { .. }), "{error}");
+    drop(store);
+    assert!(KvStore::open(folder.path()).is_ok());
+}
+
+#[test]
+fn the_log_can_be_read_with_common_tools() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = KvStore::open(folder.path()).unwrap();
+    store.set("k1", "v1").unwrap();
+    store.set("k2", "line\nbreak \"quoted\"").unwrap();
+    store.remove("k1").unwrap();
+    let script = "cat *.log | grep -a . | tr -d '\\0' | cut -d' ' -f5- | grep -v segment";
+    let output = std::process::Command::new("sh").arg("-c").arg(script).current_dir(folder.path()).output().unwrap();
+    let lines: Vec<serde_json::Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            serde_json::json!({"set": {"key": "k1", "value": "v1"}}),
+            serde_json::json!({"set": {"key": "k2", "value": "line\nbreak \"quoted\""}}),
+            serde_json::json!({"rm": {"key": "k1"}}),
+        ]
+    );
+}
+
+#[test]
+fn a_value_larger_than_a_segment_gets_one_of_its_own() {
+    let storage = MemoryStorage::new();
+    let limits = Limits { value_bytes: 4 * 1024 * 1024, ..Limits::default() };
+    let large = Options { limits, ..options() };
+    let store = KvStore::open_storage(Arc::new(storage.clone()), large.clone()).unwrap();
+    let value: Vec<u8> = (0..3_000_000_u32).map(|number| (number % 251) as u8).collect();
+    store.set("key-1", "small").unwrap();
+    store.set("large", value.clone()).unwrap();
+    store.set("key-2", "small").unwrap();
+    assert_eq!(store.get("large").unwrap().as_ref(), Some(&value));
+    store.set("key-1", "changed").unwrap();
+    store.compact().unwrap();
+    let found = KvStore::open_storage(Arc::new(storage.after_kill()), large).unwrap();
+    assert_eq!(found.get("large").unwrap(), Some(value));
+    assert_eq!(contents(&found).len(), 2);
+}
