@@ -7,13 +7,24 @@
 //! 3. [`plan`]: the difference, as a list of writes (pure);
 //! 5. [`status`]: what it means for people, as conditions and events (pure, then one write at most).
 
+//!
+//! [`controller`] leads through them, woken by [`watches`]; [`report`] writes what the last one found.
+
 pub mod apply;
+pub mod backoff;
+pub mod cli;
+pub mod controller;
 pub mod error;
+pub mod health;
 pub mod metrics;
 pub mod names;
 pub mod observe;
 pub mod plan;
+pub mod program;
 pub mod quantity;
+pub mod report;
 pub mod resource;
+pub mod selftest;
 pub mod status;
 pub mod validate;
+pub mod watches;

@@ -75,6 +75,17 @@ impl Observer {
         Self { client, caches, freshness }
     }
 
+    /// Waits until every watch has delivered what is there. `false` when a watch ended, because the operator ends.
+    pub async fn wait_until_filled(&self) -> bool {
+        let Caches { service_accounts, config_maps, services, stateful_sets, pods, claims } = &self.caches;
+        service_accounts.wait_until_ready().await.is_ok()
+            && config_maps.wait_until_ready().await.is_ok()
+            && services.wait_until_ready().await.is_ok()
+            && stateful_sets.wait_until_ready().await.is_ok()
+            && pods.wait_until_ready().await.is_ok()
+            && claims.wait_until_ready().await.is_ok()
+    }
+
     /// The store as it is now; `None` when it is gone.
     ///
     /// # Errors

@@ -139,6 +139,7 @@ pub fn validate(store: &KvsStore, settings: &Settings) -> Result<ValidStore, Vec
         sync,
         sync_interval_ms,
         compaction_threshold_bytes,
+        max_value_bytes: None,
         store: Some(format!("{namespace}/{name}")),
         termination_log: Some(PathBuf::from(TERMINATION_LOG)),
         log: Some(LogConfig { level: Some(logging.level.as_str().to_owned()), format: Some(logging.format) }),

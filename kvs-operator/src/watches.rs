@@ -1,0 +1,120 @@
+//! The watches: caches of everything that bears the operator's label, and the streams that wake a store's reconcile.
+//!
+//! What must hold: each watch has its own back-off, so that one which fails does not slow the others; no error enters
+//! the controller's queue, which would pause every stream at once; caches keep no managed fields, half of an object's size.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt, TryStreamExt, future};
+use k8s_openapi::NamespaceResourceScope;
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use crate::metrics::Metrics;
+use crate::names;
+use crate::resource::KvsStore;
+
+/// Makes watches.
+pub struct Watches {
+    client: Client,
+    namespace: Option<String>,
+    metrics: Arc<Metrics>,
+}
+
+impl Watches {
+    /// Watches of one namespace, or of all.
+    #[must_use]
+    pub fn new(client: Client, namespace: Option<String>, metrics: Arc<Metrics>) -> Self {
+        Self { client, namespace, metrics }
+    }
+
+    /// The stores. `gone` is told of each one that is deleted.
+    pub fn stores(
+        &self,
+        mut gone: impl FnMut(&KvsStore) + Send + 'static,
+    ) -> (Store<KvsStore>, impl Stream<Item = watcher::Result<KvsStore>> + Send + 'static) {
+        let (reader, writer) = reflector::store();
+        let events = self.events::<KvsStore>(watcher::Config::default());
+        let stream = events
+            .inspect_ok(move |event| {
+                if let watcher::Event::Delete(store) = event {
+                    gone(store);
+                }
+            })
+            .reflect(writer)
+            .applied_objects();
+        (reader, stream)
+    }
+
+    /// Children of one kind, those that bear the operator's label. Deleted ones are in the stream too.
+    pub fn children<K>(&self) -> (Store<K>, impl Stream<Item = watcher::Result<K>> + Send + 'static)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let (reader, writer) = reflector::store();
+        let events = self.events::<K>(watcher::Config::default().labels(names::ALL_CHILDREN));
+        (reader, events.reflect(writer).touched_objects())
+    }
+
+    fn events<K>(
+        &self,
+        config: watcher::Config,
+    ) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        K::DynamicType: Eq + Hash,
+    {
+        let api: Api<K> = match &self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        };
+        let metrics = Arc::clone(&self.metrics);
+        let kind = K::kind(&());
+        watcher(api, config).default_backoff().modify(|object: &mut K| object.managed_fields_mut().clear()).filter_map(
+            move |event| {
+                let event = match event {
+                    Ok(event) => Some(Ok(event)),
+                    Err(error) => {
+                        metrics.watch_errors.with_label_values(&[&kind]).inc();
+                        log(&kind, &error);
+                        None
+                    }
+                };
+                future::ready(event)
+            },
+        )
+    }
+}
+
+/// The store that an object belongs to by its label.
+pub(crate) fn store_of<K: Resource>(object: &K) -> Option<ObjectRef<KvsStore>> {
+    let name = object.labels().get(names::INSTANCE)?;
+    Some(ObjectRef::new(name).within(&object.namespace()?))
+}
+
+/// Says what a person must do about a watch that does not come up.
+fn log(kind: &str, error: &watcher::Error) {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => Some(status),
+        _ => None,
+    };
+    match status.map(|status| status.code) {
+        Some(404) => tracing::error!(
+            kind,
+            "the cluster does not know this kind; install the definitions: kubectl apply --server-side -f deploy/crds.yaml, \
+             or helm with crds.enabled=true"
+        ),
+        Some(403) => tracing::error!(kind, %error, "the operator's account may not watch this kind; install its roles"),
+        // The API server forgets old versions; the watch begins anew with a list.
+        Some(410) => tracing::debug!(kind, "the watch begins anew"),
+        _ => tracing::warn!(kind, %error, "the watch broke and begins anew"),
+    }
+}
