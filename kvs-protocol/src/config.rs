@@ -48,6 +48,9 @@ pub struct ServerConfig {
     /// Dead bytes in the log that start a compaction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compaction_threshold_bytes: Option<u64>,
+    /// The longest value that is accepted, in bytes, at most 64 MiB; absent means 1 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_value_bytes: Option<u64>,
     /// `namespace/name` of the store that this server belongs to; the data folder remembers it, and a server that
     /// finds the folder of another store refuses to start.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -91,6 +91,13 @@ impl FrameBuffer {
         (self.bytes.len() * 2).min((self.limit_bytes + 2).max(INITIAL_BUFFER_BYTES)).max(pending + 1)
     }
 
+    /// Gives back all memory but the first, if no bytes are pending. For connections that have gone quiet.
+    pub fn trim(&mut self) {
+        if self.start == self.end && self.bytes.len() > INITIAL_BUFFER_BYTES {
+            *self = Self::new(self.limit_bytes);
+        }
+    }
+
     /// Where the next bytes go: at least one byte long. Say how many came with [`filled`](Self::filled).
     pub fn space(&mut self) -> &mut [u8] {
         let needed = self.capacity_needed_bytes();

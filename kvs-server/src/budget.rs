@@ -1,0 +1,114 @@
+//! `Budget` and `Lease`: the bytes that all connections together may use beyond their small allowances.
+//!
+//! What must hold: the sum of all leases is what the budget counts; a lease gives back what it has when it is dropped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::limits::CONNECTION_ALLOWANCE_BYTES;
+
+/// Leases grow and shrink in steps of this many bytes, so that the shared counter is touched seldom.
+const STEP_BYTES: usize = 16 * 1024;
+
+/// The bytes in flight of all connections.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    used: AtomicUsize,
+    limit_bytes: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(limit_bytes: usize) -> Arc<Self> {
+        Arc::new(Self { used: AtomicUsize::new(0), limit_bytes })
+    }
+
+    /// Bytes beyond allowances that are in use.
+    pub(crate) fn used_bytes(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// The most that connections should use.
+    pub(crate) fn limit_bytes(&self) -> usize {
+        self.limit_bytes
+    }
+
+    fn exhausted(&self) -> bool {
+        self.used_bytes() >= self.limit_bytes
+    }
+}
+
+/// What one connection has of the budget.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Lease {
+    pub(crate) fn new(budget: Arc<Budget>) -> Self {
+        Self { budget, bytes: 0 }
+    }
+
+    /// Takes note of what the connection uses in all, although that may pass the limit: the bytes are there already.
+    pub(crate) fn record(&mut self, used_bytes: usize) {
+        let bytes = beyond_allowance(used_bytes);
+        if bytes > self.bytes {
+            self.budget.used.fetch_add(bytes - self.bytes, Ordering::Relaxed);
+        } else if bytes < self.bytes {
+            self.budget.used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        }
+        self.bytes = bytes;
+    }
+
+    /// Asks before using more; `false` means that the others use too much now.
+    pub(crate) fn try_grow(&mut self, used_bytes: usize) -> bool {
+        let bytes = beyond_allowance(used_bytes);
+        if bytes <= self.bytes {
+            return true;
+        }
+        let more = bytes - self.bytes;
+        let before = self.budget.used.fetch_add(more, Ordering::Relaxed);
+        if before + more > self.budget.limit_bytes {
+            self.budget.used.fetch_sub(more, Ordering::Relaxed);
+            return false;
+        }
+        self.bytes = bytes;
+        true
+    }
+
+    /// Whether this connection is among those that use too much now.
+    pub(crate) fn is_too_much(&self) -> bool {
+        self.bytes > 0 && self.budget.exhausted()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.record(0);
+    }
+}
+
+fn beyond_allowance(used_bytes: usize) -> usize {
+    used_bytes.saturating_sub(CONNECTION_ALLOWANCE_BYTES).next_multiple_of(STEP_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_connections_cost_nothing_and_large_ones_share_the_limit() {
+        let budget = Budget::new(64 * STEP_BYTES);
+        let (mut small, mut large) = (Lease::new(Arc::clone(&budget)), Lease::new(Arc::clone(&budget)));
+        assert!(small.try_grow(CONNECTION_ALLOWANCE_BYTES));
+        assert_eq!(budget.used_bytes(), 0);
+        assert!(large.try_grow(CONNECTION_ALLOWANCE_BYTES + 64 * STEP_BYTES));
+        assert!(!small.try_grow(CONNECTION_ALLOWANCE_BYTES + 1), "there is no room beside the large one");
+        assert!(!small.is_too_much(), "the small one may go on");
+        assert!(large.is_too_much());
+        large.record(0);
+        assert!(small.try_grow(CONNECTION_ALLOWANCE_BYTES + 1));
+        drop((small, large));
+        assert_eq!(budget.used_bytes(), 0);
+    }
+}

@@ -1,0 +1,96 @@
+//! The one error of the server: why it could not start or go on, and who must act.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use kvs_protocol::names::EngineName;
+use kvs_protocol::termination::{TerminationCause, TerminationMessage};
+
+use crate::pool::PoolError;
+
+/// Why a server could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// A flag, variable or line of the file is wrong. Whoever wrote it must correct it.
+    #[error("{0}")]
+    Configuration(String),
+
+    /// An address can't be listened on. Somebody must free it or choose another.
+    #[error("cannot listen on {addr}: {source}; stop what listens there or choose another {flag}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// The flag that names it.
+        flag: &'static str,
+        /// What the operating system said.
+        source: io::Error,
+    },
+
+    /// The data folder was written by another engine. Whoever starts the server must name that engine or another folder.
+    #[error("{} holds data of the {found} engine, not of {wanted}; start with --engine {found}, or choose another --data-dir", folder.display())]
+    WrongEngine {
+        /// The folder.
+        folder: PathBuf,
+        /// The engine that wrote it.
+        found: EngineName,
+        /// The engine that was asked for.
+        wanted: EngineName,
+    },
+
+    /// The data folder belongs to another store. Whoever runs the stores must give each a volume of its own.
+    #[error("{} belongs to the store {found}, not to {wanted}; give this store a volume of its own, or start with --store {found}", folder.display())]
+    ForeignVolume {
+        /// The folder.
+        folder: PathBuf,
+        /// The store that it belongs to.
+        found: String,
+        /// The store that this server is of.
+        wanted: String,
+    },
+
+    /// The engine can't open, go on or close; its error says who must act.
+    #[error(transparent)]
+    Engine(#[from] kvs_engine::Error),
+
+    /// The pool can't be made.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+
+    /// Something else failed.
+    #[error("{context}: {source}")]
+    Io {
+        /// What was being done.
+        context: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+impl ServerError {
+    pub(crate) fn io(context: impl Into<String>, source: io::Error) -> Self {
+        Self::Io { context: context.into(), source }
+    }
+
+    /// The word that the operator decides by.
+    #[must_use]
+    pub fn cause(&self) -> TerminationCause {
+        match self {
+            Self::Configuration(_) => TerminationCause::Configuration,
+            Self::WrongEngine { .. } => TerminationCause::WrongEngine,
+            Self::ForeignVolume { .. } => TerminationCause::ForeignVolume,
+            Self::Engine(kvs_engine::Error::Corruption { .. }) => TerminationCause::Corruption,
+            Self::Engine(kvs_engine::Error::Poisoned { .. }) => TerminationCause::Poisoned,
+            Self::Engine(kvs_engine::Error::WrongFolder { .. }) => TerminationCause::WrongEngine,
+            Self::Listen { .. } | Self::Engine(_) | Self::Pool(_) | Self::Io { .. } => TerminationCause::Failure,
+        }
+    }
+
+    /// Writes the cause where Kubernetes keeps it. Best effort: there is nobody left to tell of a failure.
+    pub fn write_termination_log(&self, path: &Path) {
+        let message = TerminationMessage { cause: self.cause(), text: self.to_string() };
+        if let Err(error) = std::fs::write(path, format!("{message}\n")) {
+            tracing::warn!(%error, path = %path.display(), "cannot write the termination log");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! `Metrics`: what the server counts, from the catalogue, and its text for Prometheus.
+//!
+//! What must hold: on the way of a request nothing is looked up by a label's text; figures that the engine and the
+//! pool keep themselves are copied when somebody asks for the text.
+
+pub mod catalogue;
+mod engine;
+mod pool;
+mod registry;
+mod requests;
+
+use std::sync::Mutex;
+
+use kvs_engine::Stats;
+use kvs_protocol::names::{EngineName, PoolStrategy, SyncMode};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, TextEncoder};
+
+use crate::health::{Health, State};
+use crate::limits::{MAX_ADMIN_CONNECTIONS, MAX_CONNECTIONS};
+use crate::pool::PoolFigures;
+use registry::Builder;
+
+pub(crate) use engine::EngineMetrics;
+pub(crate) use pool::PoolMetrics;
+pub(crate) use requests::RequestMetrics;
+
+/// Everything that the server exports.
+pub(crate) struct Metrics {
+    registry: prometheus::Registry,
+    pub(crate) requests: RequestMetrics,
+    pub(crate) clients: ListenerMetrics,
+    pub(crate) admin: ListenerMetrics,
+    /// From clients.
+    pub(crate) received_bytes: IntCounter,
+    /// To clients.
+    pub(crate) sent_bytes: IntCounter,
+    pub(crate) pool: PoolMetrics,
+    pub(crate) engine: EngineMetrics,
+    in_flight_bytes: IntGauge,
+    in_flight_limit: IntGauge,
+    ready: IntGauge,
+    draining: IntGauge,
+    /// Held while figures are copied and the text is made, so that two scrapes don't mix.
+    scrape: Mutex<()>,
+}
+
+/// What the server runs on, as labels.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Labels {
+    pub(crate) engine: EngineName,
+    pub(crate) pool: PoolStrategy,
+    pub(crate) sync: SyncMode,
+}
+
+/// Figures that others keep, at the moment of a scrape.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Figures {
+    pub(crate) engine: Stats,
+    pub(crate) pool: PoolFigures,
+    pub(crate) in_flight_bytes: usize,
+    pub(crate) in_flight_limit_bytes: usize,
+}
+
+/// What is counted at one listener.
+pub(crate) struct ListenerMetrics {
+    pub(crate) open: IntGauge,
+    pub(crate) accepted: IntCounter,
+    pub(crate) accept_errors: IntCounter,
+    closed: IntCounterVec,
+    name: &'static str,
+}
+
+impl ListenerMetrics {
+    /// A connection was closed for this reason, one of a closed set.
+    pub(crate) fn closed(&self, reason: &'static str) {
+        self.open.dec();
+        self.closed.with_label_values(&[self.name, reason]).inc();
+    }
+}
+
+impl Metrics {
+    pub(crate) fn new(labels: Labels) -> Self {
+        let builder = Builder::default();
+        let (open, limit) = (builder.gauges(&catalogue::CONNECTIONS), builder.gauges(&catalogue::CONNECTION_LIMIT));
+        let accepted = builder.counters(&catalogue::CONNECTIONS_ACCEPTED);
+        let accept_errors = builder.counters(&catalogue::ACCEPT_ERRORS);
+        let closed = builder.counters(&catalogue::CONNECTIONS_CLOSED);
+        let listener = |name: &'static str, most: usize| {
+            limit.with_label_values(&[name]).set(int(most));
+            ListenerMetrics {
+                open: open.with_label_values(&[name]),
+                accepted: accepted.with_label_values(&[name]),
+                accept_errors: accept_errors.with_label_values(&[name]),
+                closed: closed.clone(),
+                name,
+            }
+        };
+        let (clients, admin) = (listener("client", MAX_CONNECTIONS), listener("admin", MAX_ADMIN_CONNECTIONS));
+        builder.gauges(&catalogue::BUILD_INFO).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let running_on = [labels.engine.as_str(), labels.pool.as_str(), labels.sync.as_str()];
+        builder.gauges(&catalogue::SERVER_INFO).with_label_values(&running_on).set(1);
+        Self {
+            requests: RequestMetrics::new(&builder),
+            clients,
+            admin,
+            received_bytes: builder.counters(&catalogue::RECEIVED_BYTES).with_label_values(&["client"]),
+            sent_bytes: builder.counters(&catalogue::SENT_BYTES).with_label_values(&["client"]),
+            pool: PoolMetrics::new(&builder, labels.pool),
+            engine: EngineMetrics::new(&builder),
+            in_flight_bytes: builder.gauge(&catalogue::IN_FLIGHT_BYTES),
+            in_flight_limit: builder.gauge(&catalogue::IN_FLIGHT_LIMIT),
+            ready: builder.gauge(&catalogue::READY),
+            draining: builder.gauge(&catalogue::DRAINING),
+            scrape: Mutex::new(()),
+            registry: builder.finish(),
+        }
+    }
+
+    /// The text that Prometheus reads.
+    pub(crate) fn text(&self, figures: &Figures, health: &Health) -> String {
+        let _one_at_a_time = self.scrape.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.engine.copy(&figures.engine);
+        self.pool.copy(&figures.pool);
+        self.in_flight_bytes.set(int(figures.in_flight_bytes));
+        self.in_flight_limit.set(int(figures.in_flight_limit_bytes));
+        self.ready.set(i64::from(health.state() == State::Ready));
+        self.draining.set(i64::from(health.state() == State::Draining));
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .expect("metrics that were registered have names, and memory takes their text")
+    }
+}
+
+/// A figure as a gauge takes it; figures beyond 2^63 do not occur.
+fn int(figure: impl TryInto<i64>) -> i64 {
+    figure.try_into().unwrap_or(i64::MAX)
+}
+
+/// Raises a counter to a figure that is counted elsewhere.
+fn raise(counter: &IntCounter, figure: u64) {
+    counter.inc_by(figure.saturating_sub(counter.get()));
+}
