@@ -126,7 +126,7 @@ impl<W: Waiter> Log<W> {
                 self.work.notify_one();
                 tail = self.round_ended.wait(tail).unwrap_or_else(PoisonError::into_inner);
             } else if tail.end + bytes > tail.active.capacity {
-                tail = self.rotate(tail, bytes)?;
+                tail = self.rotate(tail, bytes, purpose)?;
             } else {
                 break;
             }
@@ -139,32 +139,42 @@ impl<W: Waiter> Log<W> {
         Ok(placed)
     }
 
-    /// Makes the segment that takes appends one that has room for a line of `bytes` bytes.
-    fn rotate<'a>(&'a self, mut tail: MutexGuard<'a, Tail<W>>, bytes: u64) -> Result<MutexGuard<'a, Tail<W>>> {
+    /// Goes one step towards a segment that has room for a line of `bytes` bytes: takes the one that is ready, or waits
+    /// for one.
+    fn rotate<'a>(
+        &'a self,
+        mut tail: MutexGuard<'a, Tail<W>>,
+        bytes: u64,
+        purpose: Purpose,
+    ) -> Result<MutexGuard<'a, Tail<W>>> {
         if let Some(spare) = tail.spare.take() {
             tail.activate(spare);
             self.segment_work.notify_one();
             return Ok(tail);
         }
-        if tail.no_space {
-            return Err(Error::NoSpace);
+        let was_full = tail.no_space;
+        if was_full {
+            if purpose == Purpose::Grow {
+                return Err(Error::NoSpace);
+            }
+            tail.removal_waits = true;
         }
         tail.wanted_bytes = tail.wanted_bytes.max(bytes);
         self.segment_work.notify_one();
-        Ok(self.segment_ready.wait(tail).unwrap_or_else(PoisonError::into_inner))
+        tail = self.segment_ready.wait(tail).unwrap_or_else(PoisonError::into_inner);
+        let refused = was_full && tail.spare.is_none() && !tail.removal_waits;
+        if refused { Err(Error::NoSpace) } else { Ok(tail) }
     }
 
-    /// Seals the segment that takes appends, so that a compaction can rewrite it. Does nothing when it is empty or
-    /// when no other segment is ready.
-    pub(crate) fn rotate_now(&self) {
+    /// Has the segment that takes appends sealed soon, so that a compaction can rewrite it, and returns it; `None` when
+    /// it is empty, or when there is no space for another one.
+    pub(crate) fn retire_active(&self) -> Option<Arc<Segment>> {
         let mut tail = self.lock();
-        if tail.records == 0 || tail.check_open().is_err() {
-            return;
+        let active = Arc::clone(&tail.active);
+        while tail.records > 0 && tail.active.id == active.id && tail.check_open().is_ok() {
+            tail = self.rotate(tail, 0, Purpose::Grow).ok()?;
         }
-        if let Some(spare) = tail.spare.take() {
-            tail.activate(spare);
-            self.segment_work.notify_one();
-        }
+        (tail.active.id != active.id).then_some(active)
     }
 
     /// Has the log's own thread make durable what was appended. For callers who do not wait.

@@ -41,6 +41,8 @@ const WRITE_BYTES: usize = 256 * 1024;
 const RETRY: Duration = Duration::from_secs(1);
 /// How long to wait for a segment to be sealed after it was asked for.
 const SEAL_WAIT: Duration = Duration::from_secs(2);
+/// How often to look whether it is.
+const SEAL_POLL: Duration = Duration::from_millis(2);
 /// A step must give back this share of what it reads, in percent, or it is not worth its writes.
 const MIN_GAIN_PERCENT: u64 = 10;
 
@@ -77,7 +79,7 @@ impl State {
             let mut wish = self.lock();
             if !wish.look {
                 wish.look = true;
-                self.wished.notify_one();
+                self.wished.notify_all();
             }
         }
     }
@@ -199,12 +201,15 @@ impl Core {
             if inputs.is_empty() && self.retire_active() {
                 inputs = self.choose(self.log.segments());
             }
-            if inputs.is_empty() {
+            let gained = match inputs.is_empty() {
+                true => false,
+                false => self.compact(&inputs)?,
+            };
+            if !gained {
                 let next = dead_bytes + self.options.compaction_threshold_bytes.max(1);
                 self.compaction.look_from_bytes.store(next, Ordering::Relaxed);
                 return Ok(());
             }
-            self.compact(&inputs)?;
         }
     }
 
@@ -225,12 +230,10 @@ impl Core {
 
     /// Has the segment that takes appends sealed; returns whether that happened in time.
     fn retire_active(&self) -> bool {
-        let sealed_count = || self.log.segments().iter().filter(|segment| segment.sealed.get().is_some()).count();
-        let before = sealed_count();
-        self.log.rotate_now();
+        let Some(segment) = self.log.retire_active() else { return false };
         let deadline = Instant::now() + SEAL_WAIT;
-        while sealed_count() <= before {
-            if Instant::now() > deadline || self.compaction.pause(Duration::from_millis(5)) {
+        while segment.sealed.get().is_none() {
+            if Instant::now() > deadline || self.compaction.pause(SEAL_POLL) {
                 return false;
             }
         }
@@ -248,8 +251,8 @@ impl Core {
         segments
     }
 
-    /// Replaces segments by one that holds what is live of them.
-    fn compact(&self, inputs: &[Arc<Segment>]) -> Result<()> {
+    /// Replaces segments by one that holds what is live of them; returns whether that was worth its writes.
+    fn compact(&self, inputs: &[Arc<Segment>]) -> Result<bool> {
         let started = Instant::now();
         self.compaction.compacting.store(true, Ordering::Relaxed);
         let done = self.compact_once(inputs).or_else(|error| {
@@ -267,7 +270,7 @@ impl Core {
         self.compaction.reclaimed_bytes.fetch_add(read_bytes.saturating_sub(written_bytes), Ordering::Relaxed);
         self.options.observer.compacted(took, read_bytes, written_bytes);
         tracing::debug!(read_bytes, written_bytes, took_us, "compacted");
-        Ok(())
+        Ok(read_bytes.saturating_sub(written_bytes) * 100 >= read_bytes * MIN_GAIN_PERCENT)
     }
 
     /// One try; returns the bytes that it read and wrote.

@@ -128,7 +128,8 @@ impl Shard {
     }
 
     /// Whether an entry is there.
-    pub(crate) fn contains(&self, hash: KeyHash, place: Location) -> bool {
+    #[cfg(test)]
+    fn contains(&self, hash: KeyHash, place: Location) -> bool {
         self.candidates(hash).any(|candidate| candidate == place)
     }
 
@@ -183,7 +184,7 @@ impl Shard {
 
     /// The slot where a search begins: the hash as a fraction of the table.
     fn home(&self, bits: u32) -> usize {
-        usize::try_from(u64::from(bits) * self.places.len() as u64 >> 32).expect("below the table's length")
+        usize::try_from((u64::from(bits) * self.places.len() as u64) >> 32).expect("below the table's length")
     }
 
     fn after(&self, slot: usize) -> usize {

@@ -5,15 +5,19 @@
 //! 20     slot of the segment
 //! 30     offset of the line in the segment's file
 //!  1     the line is a batch, of which the key is one element
-//! 13     charge: bytes of the record (of the element, in a batch) in units of 8, rounded up; 8191: that or more;
-//!        0: a tombstone, which only exists while a log is replayed
+//! 13     charge: bytes of the record (of the element, in a batch), rounded up: 3 bits of exponent e and 10 bits of
+//!        mantissa m mean m * 8 * 8^e bytes; 0: a tombstone, which only exists while a log is replayed
 //! ```
+//!
+//! Rounding adds less than 8 bytes up to 8 KiB and less than one part in 128 above.
 
 const OFFSET_BITS: u32 = 30;
 const CHARGE_BITS: u32 = 13;
-/// The unit of a charge, in bytes.
-const CHARGE_UNIT_BYTES: u64 = 8;
-const MAX_CHARGE: u64 = (1 << CHARGE_BITS) - 1;
+const MANTISSA_BITS: u32 = 10;
+/// The unit of a charge with exponent zero is 8 bytes; each step of the exponent is another factor of 8.
+const STEP_BITS: u32 = 3;
+const MAX_MANTISSA: u64 = (1 << MANTISSA_BITS) - 1;
+const CHARGE_MASK: u64 = (1 << CHARGE_BITS) - 1;
 /// No record begins at or beyond this offset, so no segment is larger.
 pub(crate) const MAX_SEGMENT_BYTES: u64 = 1 << OFFSET_BITS;
 
@@ -24,7 +28,7 @@ pub(crate) struct Location(u64);
 impl Location {
     /// A record, or an element of a batch, of so many bytes.
     pub(crate) fn new(slot: u32, offset: u64, batch: bool, bytes: u64) -> Self {
-        Self::with_charge(slot, offset, batch, bytes.div_ceil(CHARGE_UNIT_BYTES).clamp(1, MAX_CHARGE))
+        Self::with_charge(slot, offset, batch, charge_of(bytes.max(1)))
     }
 
     /// A record that removes the key.
@@ -67,25 +71,36 @@ impl Location {
     }
 
     pub(crate) fn is_tombstone(self) -> bool {
-        self.0 & MAX_CHARGE == 0
+        self.0 & CHARGE_MASK == 0
     }
 
-    /// What the record counts for in the sums of live and dead bytes.
+    /// What the record counts for in the sums of live and dead bytes: its bytes, rounded up.
     pub(crate) fn charge_bytes(self) -> u64 {
-        (self.0 & MAX_CHARGE) * CHARGE_UNIT_BYTES
+        let charge = self.0 & CHARGE_MASK;
+        (charge & MAX_MANTISSA) << (STEP_BITS * (1 + u32::try_from(charge >> MANTISSA_BITS).expect("3 bits")))
     }
 
     /// How many bytes to read to have the whole line, if that is known.
     pub(crate) fn line_bytes_at_most(self) -> Option<usize> {
-        let charge = self.0 & MAX_CHARGE;
-        (!self.is_batch() && charge > 0 && charge < MAX_CHARGE)
-            .then(|| usize::try_from(charge * CHARGE_UNIT_BYTES).expect("at most 64 KiB"))
+        (!self.is_batch() && !self.is_tombstone())
+            .then(|| usize::try_from(self.charge_bytes()).expect("a record fits into memory"))
     }
 
     /// The same record in another place.
     pub(crate) fn moved(self, slot: u32, offset: u64) -> Self {
-        Self::with_charge(slot, offset, self.is_batch(), self.0 & MAX_CHARGE)
+        Self::with_charge(slot, offset, self.is_batch(), self.0 & CHARGE_MASK)
     }
+}
+
+/// The smallest charge that stands for at least so many bytes.
+fn charge_of(bytes: u64) -> u64 {
+    for exponent in 0..1 << (CHARGE_BITS - MANTISSA_BITS) {
+        let mantissa = bytes.div_ceil(1 << (STEP_BITS * (1 + exponent)));
+        if mantissa <= MAX_MANTISSA {
+            return u64::from(exponent) << MANTISSA_BITS | mantissa;
+        }
+    }
+    unreachable!("a segment is far smaller than the largest charge, 2^34 bytes")
 }
 
 #[cfg(test)]
@@ -99,7 +114,10 @@ mod tests {
         assert_eq!(location.charge_bytes(), 248);
         assert_eq!(location.line_bytes_at_most(), None, "the charge of a batch's element says nothing of the line");
         assert_eq!(Location::new(0, 100, false, 245).line_bytes_at_most(), Some(248));
-        assert_eq!(Location::new(0, 100, false, 10_000_000).line_bytes_at_most(), None);
+        for bytes in [1, 8, 9, 8_184, 8_185, 65_536, 1_000_000, 10_000_000, MAX_SEGMENT_BYTES] {
+            let charged = Location::new(0, 100, false, bytes).charge_bytes();
+            assert!(charged >= bytes && charged <= bytes + 8 + bytes / 100, "{charged} for {bytes}");
+        }
         assert_eq!(Location::from_bits(location.to_bits()), Some(location));
         assert!(Location::tombstone(3, 100, false).is_tombstone() && !location.is_tombstone());
         let moved = location.moved(2, 77);

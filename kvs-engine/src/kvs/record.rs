@@ -18,7 +18,6 @@ use crate::operation::Mutation;
 enum Written<'a> {
     Set(SetBody<'a>),
     Rm(KeyBody<'a>),
-    Batch(Vec<Written<'a>>),
 }
 
 #[derive(Serialize)]
@@ -67,15 +66,17 @@ pub(crate) fn encode(mutation: &Mutation) -> Vec<u8> {
     serde_json::to_vec(&written(mutation)).expect("strings always have a JSON form")
 }
 
-/// The record of mutations that take effect together.
-pub(crate) fn encode_batch(mutations: &[Mutation]) -> Vec<u8> {
-    let batch = Written::Batch(mutations.iter().map(written).collect());
-    serde_json::to_vec(&batch).expect("strings always have a JSON form")
-}
-
-/// The record of a batch made of elements that were records before.
-pub(crate) fn join_batch(elements: &[&str]) -> Vec<u8> {
-    format!("{{\"batch\":[{}]}}", elements.join(",")).into_bytes()
+/// The record of mutations that take effect together, from the records of each.
+pub(crate) fn join_batch(elements: &[impl AsRef<[u8]>]) -> Vec<u8> {
+    let mut payload = b"{\"batch\":[".to_vec();
+    for (place, element) in elements.iter().enumerate() {
+        if place > 0 {
+            payload.push(b',');
+        }
+        payload.extend_from_slice(element.as_ref());
+    }
+    payload.extend_from_slice(b"]}");
+    payload
 }
 
 #[derive(Deserialize)]
@@ -209,14 +210,14 @@ mod tests {
         assert_eq!(encode(&set(b"k", b"v")), br#"{"set":{"key":"k","value":"v"}}"#);
         assert_eq!(encode(&Mutation::Remove { key: b"k".to_vec() }), br#"{"rm":{"key":"k"}}"#);
         assert_eq!(encode(&set(b"\xff", b"a\nb")), br#"{"set":{"key64":"/w==","value":"a\nb"}}"#);
-        let batch = encode_batch(&[set(b"a", b"1"), Mutation::Remove { key: b"b".to_vec() }]);
+        let batch = join_batch(&[encode(&set(b"a", b"1")), encode(&Mutation::Remove { key: b"b".to_vec() })]);
         assert_eq!(batch, br#"{"batch":[{"set":{"key":"a","value":"1"}},{"rm":{"key":"b"}}]}"#);
     }
 
     #[test]
     fn elements_of_a_batch_can_be_joined_again() {
         let mutations = [set(b"a", b"1"), set(b"b", b"\\\"")];
-        let payload = encode_batch(&mutations);
+        let payload = join_batch(&mutations.each_ref().map(encode));
         let (elements, batch) = decode(&payload).unwrap();
         assert!(batch);
         let joined = join_batch(&elements.iter().map(|element| element.json).collect::<Vec<_>>());

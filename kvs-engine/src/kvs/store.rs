@@ -4,6 +4,7 @@
 //! else sees the key; a removal and a batch decide by what the index says then. So operations on one key happen in the
 //! order of their sequences, a pipeline reads its own writes, and two removals of one key never both succeed.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -173,8 +174,11 @@ fn checked(mut options: Options) -> Result<Options> {
     Ok(options)
 }
 
+/// A thread's name and what it runs until the store closes.
+type Job = (&'static str, fn(&Core));
+
 fn start_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>> {
-    let jobs: [(&str, fn(&Core)); 3] = [
+    let jobs: [Job; 3] = [
         ("kvs-commit", |core| core.log.run_commits()),
         ("kvs-segments", |core| core.log.run_segments()),
         ("kvs-compact", Core::run_compactions),
@@ -252,25 +256,24 @@ impl Core {
             completion.take().expect("nobody answered yet").complete(Ok(Outcome::Done));
             return Ok(());
         }
-        let payload = record::encode_batch(mutations);
+        let elements: Vec<Vec<u8>> = mutations.iter().map(record::encode).collect();
+        let payload = record::join_batch(&elements);
         let last = last_of_each_key(mutations);
-        let hashes: Vec<KeyHash> = last.iter().map(|mutation| self.index.hash(mutation.key())).collect();
-        let (found, mut shards) = self.find_and_lock_all(&last, &hashes)?;
+        let hashes: Vec<KeyHash> = last.iter().map(|place| self.index.hash(mutations[*place].key())).collect();
+        let keys: Vec<&[u8]> = last.iter().map(|place| mutations[*place].key()).collect();
+        let (found, mut shards) = self.find_and_lock_all(&keys, &hashes)?;
         let shrinks = mutations.iter().all(|mutation| matches!(mutation, Mutation::Remove { .. }));
         let purpose = if shrinks { Purpose::Shrink } else { Purpose::Grow };
         let placed = self.append(&payload, purpose, completion)?;
-        for ((mutation, hash), found) in last.iter().zip(&hashes).zip(found) {
-            let place = shards.binary_search_by_key(&hash.shard, |(shard, _)| *shard).expect("its shard was locked");
-            let new = match mutation {
-                // What the element takes in the line is close to this; it only serves the sums.
-                Mutation::Set { key, value } => {
-                    let bytes = (key.len() + value.len() + ELEMENT_OVERHEAD_BYTES) as u64;
-                    Some(Location::new(placed.segment.slot(), placed.offset, true, bytes))
-                }
+        for ((place, hash), found) in last.iter().zip(&hashes).zip(found) {
+            let shard = shards.binary_search_by_key(&hash.shard, |(shard, _)| *shard).expect("its shard was locked");
+            let bytes = elements[*place].len() as u64;
+            let new = match mutations[*place] {
+                Mutation::Set { .. } => Some(Location::new(placed.segment.slot(), placed.offset, true, bytes)),
                 Mutation::Remove { .. } => None,
             };
             let old = found.record.map(|(old, _)| old.location);
-            self.point(&mut shards[place].1, *hash, old, new, placed.sequence);
+            self.point(&mut shards[shard].1, *hash, old, new, placed.sequence);
         }
         drop(shards);
         self.count(placed.bytes);
@@ -292,16 +295,16 @@ impl Core {
     #[expect(clippy::type_complexity, reason = "a list of guards with their numbers, used in one place")]
     fn find_and_lock_all(
         &self,
-        mutations: &[&Mutation],
+        keys: &[&[u8]],
         hashes: &[KeyHash],
     ) -> Result<(Vec<Found>, Vec<(usize, std::sync::MutexGuard<'_, Shard>)>)> {
         let mut numbers: Vec<usize> = hashes.iter().map(|hash| hash.shard).collect();
         numbers.sort_unstable();
         numbers.dedup();
         loop {
-            let mut found = Vec::with_capacity(mutations.len());
-            for (mutation, hash) in mutations.iter().zip(hashes) {
-                found.push(self.find(*hash, mutation.key())?);
+            let mut found = Vec::with_capacity(keys.len());
+            for (key, hash) in keys.iter().zip(hashes) {
+                found.push(self.find(*hash, key)?);
             }
             let shards: Vec<_> = numbers.iter().map(|number| (*number, self.index.lock_shard(*number))).collect();
             let unchanged = hashes.iter().zip(&found).all(|(hash, found)| {
@@ -369,15 +372,10 @@ impl Core {
     }
 }
 
-/// What an element of a batch takes beside key and value: `{"set":{"key":"","value":""}},`.
-const ELEMENT_OVERHEAD_BYTES: usize = 30;
-
-/// The last mutation of each key, in no order.
-fn last_of_each_key(mutations: &[Mutation]) -> Vec<&Mutation> {
-    let mut last = std::collections::HashMap::with_capacity(mutations.len());
-    for mutation in mutations {
-        last.insert(mutation.key(), mutation);
-    }
+/// The place of the last mutation of each key, in no order.
+fn last_of_each_key(mutations: &[Mutation]) -> Vec<usize> {
+    let last: HashMap<&[u8], usize> =
+        mutations.iter().enumerate().map(|(place, mutation)| (mutation.key(), place)).collect();
     last.into_values().collect()
 }
 

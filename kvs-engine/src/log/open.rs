@@ -73,7 +73,6 @@ impl<W: Waiter> Log<W> {
             storage,
             options,
         };
-        log.restore_reserve();
         Ok((log, recovered))
     }
 }

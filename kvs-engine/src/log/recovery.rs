@@ -81,6 +81,9 @@ pub(crate) fn scan(bytes: &[u8], start: usize, mut expected: Option<u64>) -> Sca
 /// Whether what stands at the beginning of `rest` is a whole line that does not fit, rather than a torn one. `offset`
 /// is where `rest` begins in its file, for the borders of sectors.
 pub(crate) fn is_whole_line(rest: &[u8], offset: usize) -> bool {
+    if rest.first() == Some(&0) {
+        return false;
+    }
     let position = rest.iter().position(|byte| *byte == b'\n' || *byte == 0).unwrap_or(rest.len());
     if rest.get(position) == Some(&b'\n') {
         return true;

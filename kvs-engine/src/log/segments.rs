@@ -25,8 +25,12 @@ use super::tail::Retired;
 use super::{IDLE_TICK, Log, SPACE_RETRY, Waiter};
 use crate::error::{Error, Result};
 
-/// A file of one segment's size that is given up when the disk is full, so that a compaction has room to work in.
-pub(crate) const RESERVE_NAME: &str = "RESERVE";
+/// Files that are given up when the disk is full: the first, of one segment's size, so that a compaction has room for
+/// its output; the second so that removals can be logged until it has given space back.
+const COMPACTION_RESERVE_NAME: &str = "RESERVE.compaction";
+const REMOVAL_RESERVE_NAME: &str = "RESERVE.removals";
+/// The size of the second, in bytes: some ten thousand removals.
+const REMOVAL_RESERVE_BYTES: u64 = 1024 * 1024;
 
 /// Slots below this number are not used again before all of them were used once: an index entry that a reader still
 /// remembers then never names another segment.
@@ -84,7 +88,7 @@ impl SegmentTable {
 /// What the thread has to do next.
 enum Task {
     Seal(Retired),
-    Prepare { capacity: u64 },
+    Prepare { capacity: u64, for_removal: bool },
 }
 
 impl<W: Waiter> Log<W> {
@@ -109,7 +113,7 @@ impl<W: Waiter> Log<W> {
                         self.retry_later(retired);
                     }
                 }
-                Task::Prepare { capacity } => self.prepare(capacity),
+                Task::Prepare { capacity, for_removal } => self.prepare(capacity, for_removal),
             }
         }
     }
@@ -130,9 +134,10 @@ impl<W: Waiter> Log<W> {
             if tail.stopping || tail.poisoned.is_some() {
                 return None;
             }
-            if tail.spare.is_none() && !tail.no_space {
+            if tail.spare.is_none() && (!tail.no_space || tail.removal_waits) {
                 let wanted_bytes = std::mem::take(&mut tail.wanted_bytes) + segment::MAX_HEADER_BYTES as u64;
-                return Some(Task::Prepare { capacity: self.options.segment_bytes.max(wanted_bytes) });
+                let capacity = self.options.segment_bytes.max(wanted_bytes);
+                return Some(Task::Prepare { capacity, for_removal: tail.removal_waits });
             }
             if !tail.retired.is_empty() {
                 return Some(Task::Seal(tail.retired.remove(0)));
@@ -141,9 +146,6 @@ impl<W: Waiter> Log<W> {
             let (guard, timeout) = self.segment_work.wait_timeout(tail, pause).unwrap_or_else(PoisonError::into_inner);
             tail = guard;
             if tail.no_space && timeout.timed_out() {
-                drop(tail);
-                self.restore_reserve();
-                tail = self.lock();
                 // Asks for a segment once more; if there is still no space, the flag comes back.
                 tail.no_space = false;
             }
@@ -151,21 +153,16 @@ impl<W: Waiter> Log<W> {
     }
 
     /// Creates the next segment and lists it, or says that there is no space.
-    fn prepare(&self, capacity: u64) {
-        let id = self.next_segment.fetch_add(1, Ordering::Relaxed);
-        let created = Segment::create(self.storage.as_ref(), &self.id, id, capacity);
-        let listed = created.map_err(|error| self.space_or_poison("preparing a segment", error)).and_then(|segment| {
-            let entry = SegmentEntry { id, sealed: None };
-            self.change_manifest(|manifest| manifest.segments.push(entry)).inspect_err(|error| {
-                if matches!(error, Error::NoSpace) {
-                    let _ = self.storage.remove(&segment::name_of(id));
-                }
-            })?;
-            Ok(Arc::new(segment))
-        });
+    fn prepare(&self, capacity: u64, for_removal: bool) {
+        // While there is none to spare for the reserves, there is none for new data.
+        let mut full = !self.restore_reserves();
+        let mut created = if full && !for_removal { Err(Error::NoSpace) } else { self.create_listed(capacity) };
+        if for_removal && matches!(created, Err(Error::NoSpace)) && self.storage.remove(REMOVAL_RESERVE_NAME).is_ok() {
+            created = self.create_listed(capacity.min(REMOVAL_RESERVE_BYTES / 2));
+        }
+        full |= created.is_err();
         let mut tail = self.lock();
-        let full = listed.is_err();
-        if let Ok(segment) = listed {
+        if let Ok(segment) = created {
             self.table.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&segment));
             tail.spare = Some(segment);
         }
@@ -173,8 +170,23 @@ impl<W: Waiter> Log<W> {
             tracing::error!("no space for the log: writes are refused, reads and removals go on");
         }
         tail.no_space = full;
+        tail.removal_waits = false;
         self.no_space.store(full, Ordering::Relaxed);
         self.segment_ready.notify_all();
+    }
+
+    /// A new segment that the manifest lists.
+    fn create_listed(&self, capacity: u64) -> Result<Arc<Segment>> {
+        let id = self.next_segment.fetch_add(1, Ordering::Relaxed);
+        let segment = Segment::create(self.storage.as_ref(), &self.id, id, capacity)
+            .map_err(|error| self.space_or_poison("preparing a segment", error))?;
+        let entry = SegmentEntry { id, sealed: None };
+        self.change_manifest(|manifest| manifest.segments.push(entry)).inspect_err(|error| {
+            if matches!(error, Error::NoSpace) {
+                let _ = self.storage.remove(&segment::name_of(id));
+            }
+        })?;
+        Ok(Arc::new(segment))
     }
 
     /// Cuts a full segment to its records and lists it as sealed; one without records goes.
@@ -228,21 +240,32 @@ impl<W: Waiter> Log<W> {
         Segment::create(self.storage.as_ref(), &self.id, id, 0)
     }
 
-    /// Gives up the reserve. Returns whether there was one.
+    /// Gives up the reserve of compactions. Returns whether there was one.
     pub(crate) fn release_reserve(&self) -> bool {
-        let released = self.storage.remove(RESERVE_NAME).is_ok();
+        let released = self.storage.remove(COMPACTION_RESERVE_NAME).is_ok();
         if released {
-            tracing::warn!("the disk is full: compaction uses the reserve");
+            tracing::warn!("the disk is full: compaction uses its reserve");
         }
         released
     }
 
-    /// Sets the reserve aside again, if there is space for it.
-    pub(super) fn restore_reserve(&self) {
-        let Ok(file) = self.storage.create(RESERVE_NAME) else { return };
-        if segment::fill(file.as_ref(), &[], self.options.segment_bytes).is_err() {
-            let _ = self.storage.remove(RESERVE_NAME);
-        }
+    /// Sets the reserves aside, where they are missing; returns whether both are there.
+    pub(super) fn restore_reserves(&self) -> bool {
+        let segment_bytes = self.options.segment_bytes;
+        let reserves = [
+            (COMPACTION_RESERVE_NAME, segment_bytes),
+            (REMOVAL_RESERVE_NAME, segment_bytes.min(REMOVAL_RESERVE_BYTES)),
+        ];
+        reserves.into_iter().all(|(name, bytes)| match self.storage.create(name) {
+            Ok(file) => {
+                let filled = segment::fill(file.as_ref(), &[], bytes);
+                if filled.is_err() {
+                    let _ = self.storage.remove(name);
+                }
+                filled.is_ok()
+            }
+            Err(error) => error.kind() == io::ErrorKind::AlreadyExists,
+        })
     }
 
     /// Lists a compaction's output instead of its inputs, durably. From here on the inputs are garbage.

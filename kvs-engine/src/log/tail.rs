@@ -78,6 +78,8 @@ pub(super) struct Tail<W> {
     pub(super) retired: Vec<Retired>,
     /// No segment could be created for want of space.
     pub(super) no_space: bool,
+    /// A removal waits for a segment although there is no space: the reserve is for it.
+    pub(super) removal_waits: bool,
     pub(super) closed: bool,
     pub(super) stopping: bool,
     pub(super) poisoned: Option<Error>,
@@ -105,6 +107,7 @@ impl<W> Tail<W> {
             wanted_bytes: 0,
             retired: Vec::new(),
             no_space: false,
+            removal_waits: false,
             closed: false,
             stopping: false,
             poisoned: None,
