@@ -24,6 +24,9 @@ pub enum Command {
     Run(RunArguments),
     /// Print the definition of KvsStore as YAML.
     Crd,
+    /// Print the schema of chart kvs-store's values, which is made from the definition.
+    #[command(hide = true)]
+    StoreValuesSchema,
     /// Make a store, wait until it is Ready, delete it with its data.
     Selftest(SelftestArguments),
 }

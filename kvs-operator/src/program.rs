@@ -15,7 +15,7 @@ use crate::cli::{Cli, Command, RunArguments, SelftestArguments};
 use crate::controller;
 use crate::health::{self, Health};
 use crate::metrics::Metrics;
-use crate::resource::definition_yaml;
+use crate::resource::{definition_yaml, store_values_schema};
 use crate::selftest;
 use crate::validate::Settings;
 
@@ -56,6 +56,7 @@ pub enum Error {
 pub async fn run(cli: Cli) -> Result<(), Error> {
     match cli.command {
         Command::Crd => print(&definition_yaml()),
+        Command::StoreValuesSchema => print(&store_values_schema()),
         Command::Run(arguments) => run_operator(arguments).await,
         Command::Selftest(arguments) => run_selftest(arguments).await,
     }

@@ -14,6 +14,7 @@ mod service;
 mod status;
 mod storage;
 mod thread_pool;
+mod values_schema;
 
 use k8s_openapi::api::core::v1::LocalObjectReference;
 use kube::{CustomResource, KubeSchema};
@@ -29,6 +30,7 @@ pub use service::{ServiceOptions, ServiceType};
 pub use status::{Endpoints, KvsStoreStatus, Member, StorageStatus};
 pub use storage::{ClaimRetention, RetentionPolicy, Storage};
 pub use thread_pool::ThreadPool;
+pub use values_schema::store_values_schema;
 
 /// What the store is to be. Every field has a default.
 #[derive(CustomResource, KubeSchema, Deserialize, Serialize, Clone, Debug, Default, PartialEq)]

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use kvs_operator::resource::KvsStore;
+use kvs_operator::validate::{Settings, validate};
 use serde::Deserialize;
 use serde_yaml::Value;
 
@@ -82,4 +83,20 @@ fn new_stores_are_judged_as_the_cases_say() {
 #[test]
 fn changes_are_judged_as_the_cases_say() {
     run("update.yaml", 15);
+}
+
+#[test]
+fn every_example_is_a_store_that_can_be_built() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples");
+    let mut examples = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let mut store: KvsStore = serde_yaml::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        store.metadata.namespace.get_or_insert_with(|| "default".into());
+        store.validate_cel().unwrap_or_else(|errors| panic!("{}: {errors:?}", path.display()));
+        let settings = Settings { server_image: "localhost/aryavarth/kvs-server:0.1.0".into() };
+        validate(&store, &settings).unwrap_or_else(|refusals| panic!("{}: {refusals:?}", path.display()));
+        examples += 1;
+    }
+    assert!(examples >= 8, "the examples are gone");
 }

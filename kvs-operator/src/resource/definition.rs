@@ -14,6 +14,11 @@ use super::KvsStore;
 /// Never for the types of this crate: a test builds it.
 #[must_use]
 pub fn definition_yaml() -> String {
+    serde_yaml::to_string(&definition()).expect("JSON always has a YAML form")
+}
+
+/// The definition as JSON.
+pub(super) fn definition() -> Value {
     let mut value = serde_json::to_value(KvsStore::crd()).expect("a definition is made of maps and strings");
     value["metadata"]["labels"] = serde_json::json!({
         "app.kubernetes.io/name": "kvs-operator",
@@ -22,7 +27,7 @@ pub fn definition_yaml() -> String {
     let schema = &mut value["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     tidy(schema);
     without_defaults(&mut schema["properties"]["status"]);
-    serde_yaml::to_string(&value).expect("JSON always has a YAML form")
+    value
 }
 
 /// Removes `nullable` and prints whole numbers as such.
