@@ -173,7 +173,7 @@ pub(crate) fn write_id(out: &mut Vec<u8>, id: Option<&RequestId>) {
 /// What a line that could not be decoded is answered with.
 fn refusal_of(error: &serde_json::Error, line: &[u8]) -> Response {
     if !error.is_data() {
-        let message = format!("the line is no JSON object: {error}; the connection is closed");
+        let message = format!("the line is no JSON object: {}; the connection is closed", cause_of(error));
         return Response { body: Err(WireError { code: ErrorCode::Malformed, message }), id: None };
     }
     // The slow path of a mistaken client: read the line again for its id alone.
@@ -184,7 +184,16 @@ fn refusal_of(error: &serde_json::Error, line: &[u8]) -> Response {
     let object = line.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
     let code = if object { ErrorCode::InvalidRequest } else { ErrorCode::Malformed };
     let id = serde_json::from_slice::<OnlyId>(line).ok().and_then(|only| only.id);
-    Response { body: Err(WireError { code, message: error.to_string() }), id }
+    Response { body: Err(WireError { code, message: cause_of(error) }), id }
+}
+
+/// What is wrong and at which byte. serde_json counts lines and columns, but there is only one line.
+fn cause_of(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.strip_suffix(&format!(" at line {} column {}", error.line(), error.column())) {
+        Some(cause) => format!("{cause}, at byte {}", error.column()),
+        None => text,
+    }
 }
 
 /// The beginning of a word that a stranger chose, escaped.

@@ -26,6 +26,9 @@ use crate::listener::accept;
 use crate::metrics::{Figures, Labels, Metrics};
 use crate::stop::{Stop, Urgency};
 
+/// Why an admin connection ended: closed in good order, too slow, or no HTTP.
+pub(crate) const ADMIN_ENDINGS: [&str; 3] = ["client", "timeout", "error"];
+
 /// Where the figures of engine, pool and connections come from once the store is open.
 pub(crate) type Source = Box<dyn Fn() -> (Figures, usize) + Send + Sync>;
 
@@ -210,8 +213,8 @@ async fn converse(stream: TcpStream, state: &AdminState) -> &'static str {
         .max_buf_size(ADMIN_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     match connection.await {
-        Ok(()) => "client",
-        Err(error) if error.is_timeout() => "timeout",
-        Err(_) => "error",
+        Ok(()) => ADMIN_ENDINGS[0],
+        Err(error) if error.is_timeout() => ADMIN_ENDINGS[1],
+        Err(_) => ADMIN_ENDINGS[2],
     }
 }

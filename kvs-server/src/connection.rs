@@ -54,6 +54,9 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Client, Self::Protocol, Self::Timeout, Self::Unread, Self::Busy, Self::Drain, Self::Error];
+
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",

@@ -43,8 +43,7 @@ impl Job {
 impl Drop for Job {
     fn drop(&mut self) {
         if let Some(token) = self.current {
-            let error = WireError::new(ErrorCode::Internal, "a fault of the server; its log says more");
-            self.responses.fill(token, Answered::Refused(error));
+            self.responses.fill_submitted(token, Answered::fault());
         }
         if !self.began {
             for (token, _) in self.requests.drain(..) {

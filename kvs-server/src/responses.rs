@@ -12,7 +12,7 @@ use std::task::Waker;
 
 use futures::task::AtomicWaker;
 use kvs_engine::{Complete, Completion, Error, Outcome};
-use kvs_protocol::{Verb, WireError};
+use kvs_protocol::{ErrorCode, Verb, WireError};
 
 use crate::limits::{MAX_HELD_READS, MAX_OUTPUT_BYTES};
 
@@ -25,6 +25,13 @@ pub(crate) enum Answered {
     Pong,
     /// It was not done.
     Refused(WireError),
+}
+
+impl Answered {
+    /// Ours, not the client's.
+    pub(crate) fn fault() -> Self {
+        Self::Refused(WireError::new(ErrorCode::Internal, "a fault of the server; its log says more"))
+    }
 }
 
 /// A request that a job has not done yet, with the token of its slot.
@@ -108,15 +115,25 @@ impl Responses {
         self.held_reads.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Answers a request that is not answered; a second answer changes nothing.
+    /// Answers a request that the engine did not get.
     pub(crate) fn fill(&self, token: u64, answered: Answered) {
+        self.put(token, answered, false);
+    }
+
+    /// Answers a request that the engine got.
+    pub(crate) fn fill_submitted(&self, token: u64, answered: Answered) {
+        self.put(token, answered, true);
+    }
+
+    /// Fills a slot that is open; a second answer changes nothing.
+    fn put(&self, token: u64, answered: Answered, submitted: bool) {
         let mut state = self.lock();
         let Some(place) = state.place(token) else { return };
         let Some(&Slot::Open { is_read }) = state.slots.get(place) else { return };
         if let Answered::Engine(result) = &answered {
             self.held_bytes.fetch_add(value_bytes(result), Ordering::Relaxed);
-            self.held_reads.fetch_sub(usize::from(is_read), Ordering::Relaxed);
         }
+        self.held_reads.fetch_sub(usize::from(submitted && is_read), Ordering::Relaxed);
         state.slots[place] = Slot::Filled(answered);
         drop(state);
         if place == 0 {
@@ -253,6 +270,8 @@ fn value_bytes(result: &Result<Outcome, Error>) -> usize {
 
 impl Complete for Responses {
     fn complete(&self, token: u64, result: Result<Outcome, Error>) {
-        self.fill(token, Answered::Engine(result));
+        // A completion that a panic drops says that the store is closing, which is not what happened.
+        let answered = if std::thread::panicking() { Answered::fault() } else { Answered::Engine(result) };
+        self.fill_submitted(token, answered);
     }
 }

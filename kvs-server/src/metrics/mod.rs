@@ -15,6 +15,8 @@ use kvs_engine::Stats;
 use kvs_protocol::names::{EngineName, PoolStrategy, SyncMode};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, TextEncoder};
 
+use crate::admin::ADMIN_ENDINGS;
+use crate::connection::Ending;
 use crate::health::{Health, State};
 use crate::limits::{MAX_ADMIN_CONNECTIONS, MAX_CONNECTIONS};
 use crate::pool::PoolFigures;
@@ -85,7 +87,9 @@ impl Metrics {
         let accepted = builder.counters(&catalogue::CONNECTIONS_ACCEPTED);
         let accept_errors = builder.counters(&catalogue::ACCEPT_ERRORS);
         let closed = builder.counters(&catalogue::CONNECTIONS_CLOSED);
-        let listener = |name: &'static str, most: usize| {
+        let listener = |name: &'static str, most: usize, endings: &[&'static str]| {
+            // From the first scrape on, so that a rate sees the first of them too.
+            endings.iter().for_each(|ending| drop(closed.with_label_values(&[name, ending])));
             limit.with_label_values(&[name]).set(int(most));
             ListenerMetrics {
                 open: open.with_label_values(&[name]),
@@ -95,7 +99,8 @@ impl Metrics {
                 name,
             }
         };
-        let (clients, admin) = (listener("client", MAX_CONNECTIONS), listener("admin", MAX_ADMIN_CONNECTIONS));
+        let clients = listener("client", MAX_CONNECTIONS, &Ending::ALL.map(Ending::as_str));
+        let admin = listener("admin", MAX_ADMIN_CONNECTIONS, &ADMIN_ENDINGS);
         builder.gauges(&catalogue::BUILD_INFO).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let running_on = [labels.engine.as_str(), labels.pool.as_str(), labels.sync.as_str()];
         builder.gauges(&catalogue::SERVER_INFO).with_label_values(&running_on).set(1);

@@ -1,0 +1,225 @@
+//! What the server does when the engine or a job fails, with engines made to fail.
+#![allow(clippy::unwrap_used, reason = "a test that meets the unexpected ends")]
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use kvs_engine::{Completion, Error, KvsEngine, MemoryEngine, Operation, Result, Stats};
+use kvs_protocol::config::ServerConfig;
+use kvs_protocol::names::PoolStrategy;
+use kvs_server::ServerError;
+use support::{Embedded, Wire, code_of, http_get, until};
+
+type Held = Vec<(Operation, Completion)>;
+
+/// A memory engine with switches.
+#[derive(Clone, Default)]
+struct Switched {
+    memory: MemoryEngine,
+    poisoned: Arc<AtomicBool>,
+    /// Completions of sets wait here while it is `Some`.
+    held: Arc<Mutex<Option<Held>>>,
+}
+
+impl Switched {
+    fn holding() -> Self {
+        Self { held: Arc::new(Mutex::new(Some(Vec::new()))), ..Self::default() }
+    }
+
+    fn held(&self) -> usize {
+        self.held.lock().unwrap().as_ref().map_or(0, Vec::len)
+    }
+
+    /// Does what was held back, the last first, and holds nothing any more.
+    fn release_backwards(&self) {
+        let held = self.held.lock().unwrap().take().unwrap();
+        for (operation, completion) in held.into_iter().rev() {
+            self.memory.submit(operation, completion);
+        }
+    }
+
+    fn poison() -> Error {
+        Error::Poisoned { reason: "a test pulled the disk".into() }
+    }
+}
+
+impl KvsEngine for Switched {
+    const NAME: &'static str = "switched";
+
+    fn submit(&self, operation: Operation, completion: Completion) {
+        let is_set = matches!(operation, Operation::Set { .. });
+        if let Operation::Set { key, .. } = &operation {
+            assert!(key != b"panic", "a panic that a test wants");
+            if key == b"poison" {
+                self.poisoned.store(true, Ordering::SeqCst);
+            }
+        }
+        if self.poisoned.load(Ordering::SeqCst) && is_set {
+            return completion.complete(Err(Self::poison()));
+        }
+        if is_set && let Some(held) = self.held.lock().unwrap().as_mut() {
+            return held.push((operation, completion));
+        }
+        self.memory.submit(operation, completion);
+    }
+
+    fn stats(&self) -> Stats {
+        self.memory.stats()
+    }
+
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn close(&self) -> Result<()> {
+        self.memory.close()
+    }
+
+    fn fatal(&self) -> Option<Error> {
+        self.poisoned.load(Ordering::SeqCst).then(Self::poison)
+    }
+}
+
+#[test]
+fn a_poisoned_engine_is_answered_and_ends_the_server_within_a_second() {
+    for strategy in PoolStrategy::ALL {
+        let server = Embedded::start(Switched::default(), *strategy);
+        let mut client = Wire::connect(server.addr);
+        let _idle = Wire::connect(server.addr);
+        let began = Instant::now();
+        assert_eq!(code_of(&client.ask(r#"{"set":{"key":"poison","value":"v"}}"#)), "poisoned", "{strategy}");
+        let error = server.wait().unwrap_err();
+        let took = began.elapsed();
+        assert!(matches!(error, ServerError::Engine(Error::Poisoned { .. })), "{strategy}: {error}");
+        assert!(error.to_string().contains("a test pulled the disk"), "{error}");
+        assert!(took < Duration::from_secs(10), "{strategy}: {took:?}");
+        println!("{strategy}: ended after {took:?}");
+    }
+}
+
+#[test]
+fn a_failure_that_no_request_meets_ends_the_server_too() {
+    let engine = Switched::default();
+    let server = Embedded::start(engine.clone(), PoolStrategy::Inline);
+    engine.poisoned.store(true, Ordering::SeqCst);
+    assert!(matches!(server.wait(), Err(ServerError::Engine(Error::Poisoned { .. }))));
+}
+
+#[test]
+fn a_panic_costs_its_request_a_typed_error_and_nothing_else() {
+    for strategy in PoolStrategy::ALL {
+        let server = Embedded::start(Switched::default(), *strategy);
+        let mut client = Wire::connect(server.addr);
+        client.send(
+            "{\"set\":{\"key\":\"a\",\"value\":\"1\"}}\n{\"set\":{\"key\":\"panic\",\"value\":\"v\"},\"id\":2}\n\
+             {\"get\":{\"key\":\"a\"}}\n",
+        );
+        assert_eq!(client.line().unwrap(), r#"{"ok":null}"#, "{strategy}");
+        let line = client.line().unwrap();
+        assert!(code_of(&line) == "internal" && line.ends_with(",\"id\":2}"), "{strategy}: {line}");
+        assert_eq!(client.line().unwrap(), r#"{"ok":"1"}"#, "{strategy}: what came after it is done");
+        let (_, metrics) = http_get(server.admin_addr, "/metrics");
+        let panicked = format!("kvs_pool_jobs_total{{pool=\"{strategy}\",result=\"panicked\"}} 1");
+        assert!(metrics.contains(&panicked), "{strategy}: {metrics}");
+        server.stop().unwrap();
+    }
+}
+
+#[test]
+fn answers_come_in_the_order_of_the_requests_whatever_the_engine_does() {
+    for strategy in PoolStrategy::ALL {
+        let engine = Switched::holding();
+        let server = Embedded::start(engine.clone(), *strategy);
+        let mut client = Wire::connect(server.addr);
+        // Even requests are held back and answered backwards, odd ones are answered at once.
+        let lines: String = (0..200)
+            .map(|id| match id % 2 {
+                0 => format!("{{\"set\":{{\"key\":\"k\",\"value\":\"v\"}},\"id\":{id}}}\n"),
+                _ => format!("{{\"get\":{{\"key\":\"nobody\"}},\"id\":{id}}}\n"),
+            })
+            .collect();
+        client.send(lines);
+        until("the engine has them all", || (engine.held() == 100).then_some(()));
+        // The pool holds nothing while the answers are awaited: another client is served by one of its two workers.
+        for _ in 0..10 {
+            assert_eq!(Wire::connect(server.addr).ask(r#"{"get":{"key":"nobody"}}"#), r#"{"ok":null}"#);
+        }
+        engine.release_backwards();
+        for id in 0..200 {
+            assert_eq!(client.line().unwrap(), format!("{{\"ok\":null,\"id\":{id}}}"), "{strategy}");
+        }
+        server.stop().unwrap();
+    }
+}
+
+#[test]
+fn the_end_waits_for_answers_that_are_on_their_way() {
+    let engine = Switched::holding();
+    let server = Embedded::start(engine.clone(), PoolStrategy::SharedQueue);
+    let mut client = Wire::connect(server.addr);
+    client.send("{\"set\":{\"key\":\"k\",\"value\":\"v\"}}\n".repeat(50));
+    until("the engine has them all", || (engine.held() == 50).then_some(()));
+    let admin = server.admin_addr;
+    let stopping = std::thread::spawn(move || server.stop());
+    until("the server is not ready", || (http_get(admin, "/readyz") == (503, "draining\n".into())).then_some(()));
+    assert_eq!(http_get(admin, "/livez").0, 200, "it lives all the same");
+    engine.release_backwards();
+    for _ in 0..50 {
+        assert_eq!(client.line().unwrap(), r#"{"ok":null}"#);
+    }
+    assert_eq!(client.line(), None);
+    stopping.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_full_pool_answers_busy_at_once_and_the_connection_goes_on() {
+    // Gets block the one worker while the gate is shut; the queue holds 4,096 jobs, one a connection.
+    #[derive(Clone)]
+    struct Gated(MemoryEngine, Arc<Mutex<()>>);
+    impl KvsEngine for Gated {
+        const NAME: &'static str = "gated";
+        fn submit(&self, operation: Operation, completion: Completion) {
+            drop(self.1.lock());
+            self.0.submit(operation, completion);
+        }
+        fn stats(&self) -> Stats {
+            Stats::default()
+        }
+        fn flush(&self) -> Result<()> {
+            Ok(())
+        }
+        fn close(&self) -> Result<()> {
+            Ok(())
+        }
+        fn fatal(&self) -> Option<Error> {
+            None
+        }
+    }
+    let gate = Arc::new(Mutex::new(()));
+    let shut = gate.lock().unwrap();
+    let engine = Gated(MemoryEngine::new(), Arc::clone(&gate));
+    let config = ServerConfig { pool: Some(PoolStrategy::SharedQueue), threads: Some(1), ..ServerConfig::default() };
+    let server = Embedded::start_with(engine, config);
+    let mut clients: Vec<Wire> = (0..4096 + 20).map(|_| Wire::connect(server.addr)).collect();
+    for client in &mut clients {
+        client.send("{\"get\":{\"key\":\"k\"},\"id\":1}\n");
+    }
+    // 4,096 wait, one is at work, the others were told at once, although nobody has been served.
+    let rejected = "kvs_pool_rejected_jobs_total{pool=\"sharedQueue\"} 19";
+    until("the others are refused", || http_get(server.admin_addr, "/metrics").1.contains(rejected).then_some(()));
+    drop(shut);
+    let mut busy = 0;
+    for client in &mut clients {
+        let line = client.line().unwrap();
+        if line != r#"{"ok":null,"id":1}"# {
+            assert_eq!(code_of(&line), "busy", "{line}");
+            busy += 1;
+            assert_eq!(client.ask(r#"{"get":{"key":"k"}}"#), r#"{"ok":null}"#, "later there is room");
+        }
+    }
+    assert_eq!(busy, 19);
+    server.stop().unwrap();
+}

@@ -1,0 +1,275 @@
+//! Malformed, oversized, slow and greedy clients: a typed error or a closed connection, bounded memory, and the
+//! server goes on.
+#![allow(clippy::unwrap_used, reason = "a test that meets the unexpected ends")]
+
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kvs_protocol::limits::DEFAULT_MAX_FRAME_BYTES;
+use kvs_server::limits::{FRAME_DEADLINE, MAX_OUTPUT_BYTES, WRITE_DEADLINE};
+use support::{PATIENCE, Process, Wire, code_of, command, until};
+use tempfile::tempdir;
+
+/// What a server may grow by, in bytes, while one kind of attack goes on.
+const GROWTH_BYTES: usize = 128 * 1024 * 1024;
+
+/// The server answers somebody else.
+fn goes_on(server: &Process) {
+    assert_eq!(Wire::connect(server.addr).ask(r#"{"ping":{}}"#), r#"{"ok":"pong"}"#);
+}
+
+#[test]
+fn a_line_that_is_no_json_gets_one_error_and_nothing_after_it_is_done() {
+    let here = tempdir().unwrap();
+    let server = Process::start(here.path(), &[]);
+    for garbage in
+        ["{]\n", "{\"get\":\n", "{\"get\":{\"key\":\"k\"}} x\n", "{\"get\":{\"key\":\"\u{1}\"}}\n", "{\u{0}\n"]
+    {
+        let mut client = Wire::connect(server.addr);
+        client.send(format!("{{\"ping\":{{}}}}\n{garbage}{{\"set\":{{\"key\":\"smuggled\",\"value\":\"v\"}}}}\n"));
+        // The first line of garbage may be the first of the connection too: then there is no pong before it.
+        assert_eq!(client.line().unwrap(), r#"{"ok":"pong"}"#);
+        assert_eq!(code_of(&client.line().unwrap()), "malformed", "{garbage}");
+        assert_eq!(client.line(), None, "{garbage}: the connection is closed");
+    }
+    assert_eq!(Wire::connect(server.addr).ask(r#"{"get":{"key":"smuggled"}}"#), r#"{"ok":null}"#);
+}
+
+#[test]
+fn other_protocols_get_one_line_and_nothing_after_it_is_done() {
+    let here = tempdir().unwrap();
+    let server = Process::start(here.path(), &[]);
+    let smuggled = "{\"set\":{\"key\":\"smuggled\",\"value\":\"v\"}}\n";
+    let post = format!("POST / HTTP/1.1\r\nHost: kvs\r\nContent-Length: {}\r\n\r\n{smuggled}", smuggled.len());
+    for (bytes, word) in [
+        (b"GET / HTTP/1.1\r\nHost: kvs\r\n\r\n".to_vec(), "not HTTP"),
+        (post.into_bytes(), "not HTTP"),
+        (b"*1\r\n$4\r\nPING\r\n".to_vec(), "-ERR"),
+        (b"\x16\x03\x01\x00\xa5\x01".to_vec(), "without TLS"),
+        (b"\n".to_vec(), "begins with `{`"),
+        (b"[1]\n".to_vec(), "begins with `{`"),
+        (vec![0xff; 100], "begins with `{`"),
+    ] {
+        let mut client = Wire::connect(server.addr);
+        client.send(&bytes);
+        client.send(smuggled);
+        let line = client.line().unwrap();
+        assert!(line.contains(word), "{:?}: {line}", String::from_utf8_lossy(&bytes));
+        if !line.starts_with('-') {
+            assert_eq!(code_of(&line), "wrong_protocol");
+        }
+        assert_eq!(client.line(), None, "one line, then the connection is closed");
+    }
+    assert_eq!(Wire::connect(server.addr).ask(r#"{"get":{"key":"smuggled"}}"#), r#"{"ok":null}"#);
+}
+
+#[test]
+fn a_line_over_the_limit_is_refused_by_name_and_memory_stays() {
+    let here = tempdir().unwrap();
+    let server = Process::start(here.path(), &[]);
+    let before = server.resident_bytes();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut client = Wire::connect(server.addr);
+                let mut sending = client.stream.try_clone().unwrap();
+                let sender = scope.spawn(move || {
+                    let piece = vec![b'x'; 64 * 1024];
+                    let mut sent = sending.write(b"{\"get\":{\"key\":\"").unwrap();
+                    // Far more than the limit, until the server has enough of it.
+                    while sent < 10 * DEFAULT_MAX_FRAME_BYTES {
+                        match sending.write(&piece) {
+                            Ok(count) => sent += count,
+                            Err(_) => break,
+                        }
+                    }
+                    sent
+                });
+                let line = client.line().unwrap();
+                match code_of(&line).as_str() {
+                    "too_large" => {
+                        assert!(line.contains(&format!("limit of {DEFAULT_MAX_FRAME_BYTES} bytes")), "{line}")
+                    }
+                    // Eight of them together are over the bytes in flight.
+                    "busy" => {}
+                    other => panic!("{other}: {line}"),
+                }
+                assert_eq!(client.line(), None);
+                assert!(sender.join().unwrap() < 10 * DEFAULT_MAX_FRAME_BYTES, "the server did not read on");
+            });
+        }
+    });
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < GROWTH_BYTES, "grown by {grown} bytes");
+    goes_on(&server);
+    until("all bytes in flight are given back", || (server.metric("kvs_in_flight_bytes") == 0.0).then_some(()));
+}
+
+#[test]
+fn a_slow_client_is_told_and_closed_while_others_are_served() {
+    let here = tempdir().unwrap();
+    let server = Process::start(here.path(), &[]);
+    let began = Instant::now();
+    // One that sends a byte now and then and never ends its line, one that says nothing after half a line.
+    let mut trickling = Wire::connect(server.addr);
+    let mut silent = Wire::connect(server.addr);
+    trickling.send("{");
+    silent.send("{\"ping\":{}}\n{\"get\":");
+    assert_eq!(silent.line().unwrap(), r#"{"ok":"pong"}"#);
+    let mut drip = trickling.stream.try_clone().unwrap();
+    let dripping = thread::spawn(move || {
+        while drip.write_all(b" ").is_ok() {
+            thread::sleep(Duration::from_millis(100));
+        }
+    });
+    for _ in 0..20 {
+        goes_on(&server);
+    }
+    for mut client in [trickling, silent] {
+        let line = client.line().unwrap();
+        assert_eq!(code_of(&line), "timeout", "{line}");
+        assert_eq!(client.line(), None);
+        assert!(began.elapsed() >= FRAME_DEADLINE, "not before the deadline: {:?}", began.elapsed());
+        client.stream.shutdown(Shutdown::Both).unwrap_or_default();
+    }
+    dripping.join().unwrap();
+}
+
+#[test]
+fn a_client_that_never_reads_is_not_read_and_then_closed() {
+    let here = tempdir().unwrap();
+    let server = Process::start(here.path(), &[]);
+    let value = "x".repeat(256 * 1024);
+    Wire::connect(server.addr).ask(&format!("{{\"set\":{{\"key\":\"big\",\"value\":\"{value}\"}}}}"));
+    let before = server.resident_bytes();
+    let began = Instant::now();
+    let request = "{\"get\":{\"key\":\"big\"}}\n".repeat(1000);
+    let greedy: Vec<TcpStream> = (0..20)
+        .map(|_| {
+            let mut stream = TcpStream::connect(server.addr).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            // 20 clients ask for 256 MB each; what the sockets take is sent, the answers are never read.
+            let mut rest = request.as_bytes();
+            while let Ok(count @ 1..) = stream.write(rest) {
+                rest = &rest[count..];
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            stream
+        })
+        .collect();
+    let mut highest = 0;
+    until("the server has closed them all", || {
+        highest = highest.max(server.resident_bytes());
+        goes_on(&server);
+        (server.metric("kvs_connections_closed_total{listener=\"client\",reason=\"unread\"}") >= 20.0).then_some(())
+    });
+    assert!(began.elapsed() >= WRITE_DEADLINE, "not before the deadline: {:?}", began.elapsed());
+    // Each holds at most the output and one answer beyond it, twice while buffers grow.
+    let bound = 20 * 4 * MAX_OUTPUT_BYTES;
+    assert!(highest - before < bound, "grown by {} bytes, more than {bound}", highest - before);
+    drop(greedy);
+}
+
+#[test]
+fn a_deep_pipeline_is_answered_in_order_with_bounded_memory() {
+    const REQUESTS: usize = 200_000;
+    let here = tempdir().unwrap();
+    let server = Process::start(here.path(), &[]);
+    let before = server.resident_bytes();
+    let mut client = Wire::connect(server.addr);
+    let mut sending = client.stream.try_clone().unwrap();
+    let sender = thread::spawn(move || {
+        for start in (0..REQUESTS).step_by(1000) {
+            let lines: String = (start..start + 1000).map(|id| format!("{{\"ping\":{{}},\"id\":{id}}}\n")).collect();
+            sending.write_all(lines.as_bytes()).unwrap();
+        }
+    });
+    for id in 0..REQUESTS {
+        assert_eq!(client.line().unwrap(), format!("{{\"ok\":\"pong\",\"id\":{id}}}"));
+    }
+    sender.join().unwrap();
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < 16 * 1024 * 1024, "grown by {grown} bytes");
+}
+
+#[test]
+fn random_bytes_never_end_the_server() {
+    let here = tempdir().unwrap();
+    let server = Process::start(here.path(), &[]);
+    let before = server.resident_bytes();
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move || {
+        // xorshift64: the same bytes in every run.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random
+    };
+    for round in 0..500 {
+        let mut stream = TcpStream::connect(server.addr).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let length = usize::try_from(next() % 300).unwrap();
+        // Half of them begin as JSON, made of the pieces that requests are made of.
+        let bytes: Vec<u8> = if round % 2 == 0 {
+            const PIECES: [&str; 12] =
+                ["{", "}", "\"get\"", "\"set\"", ":", ",", "\"key\"", "\"value64\"", "[", "\n", "\"\\u0000", "1e999"];
+            let pieces = (0..length / 4).map(|_| PIECES[usize::try_from(next()).unwrap() % PIECES.len()]);
+            std::iter::once("{").chain(pieces).collect::<String>().into_bytes()
+        } else {
+            (0..length).map(|_| next().to_le_bytes()[0]).collect()
+        };
+        // The server may close at any byte.
+        let _ = stream.write_all(&bytes);
+        let _ = stream.shutdown(Shutdown::Write);
+        let mut answers = Vec::new();
+        let _ = stream.read_to_end(&mut answers);
+        for line in answers.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{")) {
+            serde_json::from_slice::<serde_json::Value>(line).expect("each answer is JSON");
+        }
+    }
+    goes_on(&server);
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < 16 * 1024 * 1024, "grown by {grown} bytes");
+    assert!(!server.log().contains("a fault of the server"), "{}", server.log());
+}
+
+#[test]
+fn a_server_out_of_descriptors_heals_when_some_are_free_again() {
+    let here = tempdir().unwrap();
+    // The shell lowers both limits, so that the server can't raise its own.
+    let program = command();
+    let mut shell = Command::new("sh");
+    let script = "ulimit -n 64; exec \"$0\" --addr 127.0.0.1:0";
+    shell.current_dir(here.path()).args(["-c", script]).arg(program.get_program());
+    let server = Process::spawn(&mut shell);
+    let held: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(server.addr).unwrap()).collect();
+    until("accepting fails", || server.log().contains("cannot accept a connection").then_some(()));
+    drop(held);
+    goes_on(&server);
+    let retries = server.log().matches("cannot accept a connection").count();
+    assert!(retries < 1000, "{retries} tries in so short a time is no backing off");
+}
+
+#[test]
+fn idle_clients_cost_little() {
+    const IDLE: usize = 2000;
+    let here = tempdir().unwrap();
+    let server = Process::start(here.path(), &[]);
+    let before = server.resident_bytes();
+    let mut idle: Vec<Wire> = (0..IDLE).map(|_| Wire::connect(server.addr)).collect();
+    for client in &mut idle {
+        assert_eq!(client.ask(r#"{"ping":{}}"#), r#"{"ok":"pong"}"#);
+    }
+    let each = server.resident_bytes().saturating_sub(before) / IDLE;
+    assert!(each < 24 * 1024, "{each} bytes for each idle client");
+    assert_eq!(server.metric("kvs_connections{listener=\"client\"}"), 2000.0);
+    drop(idle);
+    until("they are gone", || (server.metric("kvs_connections{listener=\"client\"}") == 0.0).then_some(()));
+}
