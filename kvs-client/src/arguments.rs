@@ -71,7 +71,7 @@ pub(crate) struct ConnectionFlags {
     addr: Option<Address>,
 
     /// The KvsStore to talk to; its pod is reached through the Kubernetes API [env: KVS_STORE]
-    #[arg(long, global = true, value_name = "NAMESPACE/NAME", conflicts_with = "addr")]
+    #[arg(long, global = true, value_name = "NAMESPACE/NAME")]
     store: Option<StoreName>,
 
     /// With --store: the kubeconfig file; default: as kubectl
@@ -107,7 +107,11 @@ impl ConnectionFlags {
     pub(crate) fn target(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Target, Error> {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let store = match (&self.addr, &self.store, variable("KVS_ADDR"), variable("KVS_STORE")) {
-            (Some(address), ..) => return self.address(address.clone()),
+            // clap sees such a conflict only between flags on the same side of the command.
+            (Some(_), Some(_), ..) => {
+                return Err(Error::Usage("--addr and --store name two different servers; use one of them".into()));
+            }
+            (Some(address), None, ..) => return self.address(address.clone()),
             (None, Some(store), ..) => store.clone(),
             (None, None, Some(_), Some(_)) => {
                 return Err(Error::Usage(
@@ -193,7 +197,9 @@ mod tests {
 
     #[test]
     fn flags_that_fight_are_refused() {
-        assert!(target("get k --addr localhost:5 --store a/b", &[]).unwrap_err().contains("cannot be used with"));
+        for line in ["get k --addr localhost:5 --store a/b", "--addr localhost:5 get k --store a/b"] {
+            assert!(target(line, &[]).unwrap_err().contains("two different servers"), "{line}");
+        }
         assert!(target("get k --context c", &[]).unwrap_err().contains("go with --store"));
         assert!(target("get k", &[("KVS_ADDR", "nonsense")]).unwrap_err().contains("in KVS_ADDR: want IP:PORT"));
         assert!(

@@ -9,12 +9,12 @@ mod lines;
 mod progress;
 mod window;
 
-use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::Duration;
 
 use kvs_protocol::{ClientError, ErrorCode, Request, Response, WireError};
+use tokio::fs::File;
 use tokio::time::error::Elapsed;
 
 use crate::connection::Connection;
@@ -26,21 +26,21 @@ use lines::Lines;
 use progress::Progress;
 use window::Window;
 
-/// Bytes read from the input at once.
-const READ_BUFFER_BYTES: usize = 256 * 1024;
-
 /// Imports a file, or standard input if it is called `-`.
 pub(crate) async fn run(session: &mut Session, file: &Path) -> Result<(), Error> {
-    let (input, name, bytes): (Box<dyn Read>, _, _) = if file == Path::new("-") {
-        (Box::new(io::stdin()), "standard input".to_owned(), None)
+    let (input, name, bytes) = if file == Path::new("-") {
+        let name = "standard input".to_owned();
+        let duplicate = std::io::stdin().as_fd().try_clone_to_owned();
+        let duplicate = duplicate.map_err(|error| Error::Data(format!("cannot read {name}: {error}")))?;
+        (File::from_std(std::fs::File::from(duplicate)), name, None)
     } else {
         let name = file.display().to_string();
-        let opened = File::open(file).map_err(|error| Error::Data(format!("cannot read {name}: {error}")))?;
-        let bytes = opened.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
-        (Box::new(opened), name, bytes)
+        let opened = File::open(file).await.map_err(|error| Error::Data(format!("cannot read {name}: {error}")))?;
+        let bytes = opened.metadata().await.ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
+        (opened, name, bytes)
     };
     let import = Import {
-        lines: Lines::new(BufReader::with_capacity(READ_BUFFER_BYTES, input), name),
+        lines: Lines::new(input, name),
         window: Window::default(),
         at_end: false,
         failure: None,
@@ -51,7 +51,7 @@ pub(crate) async fn run(session: &mut Session, file: &Path) -> Result<(), Error>
 
 /// An import under way.
 struct Import {
-    lines: Lines<BufReader<Box<dyn Read>>>,
+    lines: Lines<File>,
     window: Window,
     /// Whether no more lines are read: all were, or something failed for good.
     at_end: bool,
@@ -126,11 +126,11 @@ impl Import {
             if self.at_end || self.window.is_full() {
                 return link.flush().await;
             }
-            if self.lines.may_block() {
+            if self.lines.may_wait() {
                 // What was read must not wait for what is not written yet.
                 link.flush().await?;
             }
-            match self.lines.next() {
+            match self.lines.next().await {
                 Ok(Some(entry)) => self.window.push(entry),
                 Ok(None) => self.at_end = true,
                 Err(error) => self.fail(error),

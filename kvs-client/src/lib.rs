@@ -1,8 +1,8 @@
 //! The command line of Aryavarth KVS.
 //!
-//! The way of a command: [`arguments`] (what was asked, of whom) -> [`command`] (what to say) -> [`session`] (one
-//! connection at a time, retries) -> [`connection`] (requests and responses) over TCP, or over a port of a pod that
-//! [`store`] finds and forwards through the Kubernetes API.
+//! The way of a command: `arguments` (what was asked, of whom) -> `command` (what to say) -> `session` (one
+//! connection at a time, retries) -> `connection` (requests and responses) over TCP, or over a port of a pod that
+//! `store` finds and forwards through the Kubernetes API.
 //!
 //! What must hold: data goes to standard output, everything else to standard error, and an error is one line that says
 //! what happened, where, and what to do next. Nothing of Kubernetes is touched unless a store is named.
@@ -24,7 +24,7 @@ use arguments::Arguments;
 use error::Error;
 use session::Session;
 
-/// Runs one command and gives its exit code; [`error::EXIT_CODES`] lists them.
+/// Runs one command and gives its exit code, which is one of those that `--help` lists.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match run_inner(arguments) {
         Ok(()) => ExitCode::SUCCESS,

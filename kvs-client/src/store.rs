@@ -118,12 +118,7 @@ impl Store {
     /// error channel says so later.
     async fn forward(&self, pods: &Api<Pod>, pod: &str) -> Result<Connection, StoreError> {
         let forwarded = pods.portforward(pod, &[CLIENT_PORT]).await;
-        let mut forwarded = forwarded.map_err(|error| match error {
-            kube::Error::UpgradeConnection(cause) => {
-                StoreError::Forward { store: self.name.clone(), pod: pod.to_owned(), cause: cause.to_string() }
-            }
-            error => StoreError::from_api(&self.name, "forward a port of its pod", error),
-        })?;
+        let mut forwarded = forwarded.map_err(|error| StoreError::from_forward(&self.name, pod, error))?;
         let stream = forwarded.take_stream(CLIENT_PORT).expect("the stream of the one port, taken once");
         let failure = forwarded.take_error(CLIENT_PORT).expect("the errors of the one port, taken once");
         let failure = failure.then(|cause| async move {

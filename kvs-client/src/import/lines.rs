@@ -4,14 +4,17 @@
 //! {"key":"k","value":"v"}    {"key64":"/w==","value64":"AAE="}    {"key":"k","value64":""}
 //! ```
 //! Empty lines are left out. Anything else is an error that names the line.
+//!
+//! What must hold: waiting for input never stops the thread, which may have a forwarded port to serve meanwhile.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kvs_protocol::Verb;
 use kvs_protocol::limits::HIGHEST_MAX_FRAME_BYTES;
 use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
 use super::window::Entry;
 use crate::error::Error;
@@ -29,24 +32,30 @@ struct Line {
     value64: Option<String>,
 }
 
+/// Bytes read from the input at once.
+const READ_BUFFER_BYTES: usize = 256 * 1024;
+
 /// Reads lines from an input that errors call by its name.
 pub(super) struct Lines<R> {
-    input: R,
+    input: BufReader<R>,
     name: String,
     /// Lines read so far.
     number: u64,
+    /// Bytes of those lines.
     read_bytes: u64,
+    /// The line that is being read, without its end.
     line: Vec<u8>,
 }
 
-impl<R: Read> Lines<BufReader<R>> {
-    pub(super) fn new(input: BufReader<R>, name: String) -> Self {
+impl<R: AsyncRead + Unpin> Lines<R> {
+    pub(super) fn new(input: R, name: String) -> Self {
+        let input = BufReader::with_capacity(READ_BUFFER_BYTES, input);
         Self { input, name, number: 0, read_bytes: 0, line: Vec::new() }
     }
 
     /// Whether the next line is not wholly read yet, so that asking for it may wait.
-    pub(super) fn may_block(&self) -> bool {
-        !self.input.buffer().contains(&b'\n')
+    pub(super) fn may_wait(&self) -> bool {
+        memchr::memchr(b'\n', self.input.buffer()).is_none()
     }
 
     /// A line of the input, as an error names it.
@@ -59,28 +68,41 @@ impl<R: Read> Lines<BufReader<R>> {
         self.read_bytes
     }
 
-    /// The next line as a request, or `None` at the end. It may wait: see [`may_block`](Self::may_block).
-    pub(super) fn next(&mut self) -> Result<Option<Entry>, Error> {
-        loop {
-            self.line.clear();
-            let limit = u64::try_from(MAX_LINE_BYTES).expect("a length fits 64 bits") + 1;
-            let read = self.input.by_ref().take(limit).read_until(b'\n', &mut self.line);
-            let read = read.map_err(|error: io::Error| Error::Data(format!("cannot read {}: {error}", self.name)))?;
-            if read == 0 {
-                return Ok(None);
-            }
-            self.number += 1;
-            self.read_bytes += u64::try_from(read).expect("a length fits 64 bits");
+    /// The next line as a request, or `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Entry>, Error> {
+        while self.read_line().await? {
             let line = self.line.trim_ascii();
-            if line.len() > MAX_LINE_BYTES {
+            if !line.is_empty() {
+                let (key, value) = decode(line).map_err(|cause| self.wrong(&cause))?;
+                let bytes = key.len() + value.len();
+                return Ok(Some(Entry { line: self.number, request: Verb::Set { key, value }.into(), bytes }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads one line into `line`; `false` at the end of the input.
+    async fn read_line(&mut self) -> Result<bool, Error> {
+        self.line.clear();
+        self.number += 1;
+        loop {
+            let read = self.input.fill_buf().await;
+            let read = read.map_err(|error: io::Error| Error::Data(format!("cannot read {}: {error}", self.name)))?;
+            if read.is_empty() {
+                return Ok(!self.line.is_empty());
+            }
+            let end = memchr::memchr(b'\n', read);
+            let part = &read[..end.unwrap_or(read.len())];
+            self.line.extend_from_slice(part);
+            let consumed = part.len() + usize::from(end.is_some());
+            self.input.consume(consumed);
+            self.read_bytes += u64::try_from(consumed).expect("a length fits 64 bits");
+            if self.line.len() > MAX_LINE_BYTES {
                 return Err(self.wrong(&format!("longer than {MAX_LINE_BYTES} bytes")));
             }
-            if line.is_empty() {
-                continue;
+            if end.is_some() {
+                return Ok(true);
             }
-            let (key, value) = decode(line).map_err(|cause| self.wrong(&cause))?;
-            let bytes = key.len() + value.len();
-            return Ok(Some(Entry { line: self.number, request: Verb::Set { key, value }.into(), bytes }));
         }
     }
 
@@ -118,10 +140,10 @@ mod tests {
     /// Number, key and value of a line.
     type Found = (u64, Vec<u8>, Vec<u8>);
 
-    fn read(text: &[u8]) -> Result<Vec<Found>, String> {
-        let mut lines = Lines::new(BufReader::new(text), "input".into());
+    async fn read(text: &[u8]) -> Result<Vec<Found>, String> {
+        let mut lines = Lines::new(text, "input".into());
         let mut found = Vec::new();
-        while let Some(entry) = lines.next().map_err(|error| error.to_string())? {
+        while let Some(entry) = lines.next().await.map_err(|error| error.to_string())? {
             let Verb::Set { key, value } = entry.request.verb else { panic!("an import sets") };
             assert_eq!(entry.bytes, key.len() + value.len());
             found.push((entry.line, key, value));
@@ -129,20 +151,20 @@ mod tests {
         Ok(found)
     }
 
-    #[test]
-    fn text_and_base64_are_read_and_empty_lines_left_out() {
+    #[tokio::test]
+    async fn text_and_base64_are_read_and_empty_lines_left_out() {
         let text = b"{\"key\":\"a\",\"value\":\"\\n\\u00e9\"}\n\r\n  \n{\"value64\":\"AAE=\",\"key64\":\"/w==\"}\r\n{\"key\":\"\",\"value\":\"\"}";
         let expected = vec![
             (1, b"a".to_vec(), "\n\u{e9}".as_bytes().to_vec()),
             (4, vec![0xff], vec![0, 1]),
             (5, Vec::new(), Vec::new()),
         ];
-        assert_eq!(read(text).unwrap(), expected);
-        assert_eq!(read(b"").unwrap(), []);
+        assert_eq!(read(text).await.unwrap(), expected);
+        assert_eq!(read(b"").await.unwrap(), []);
     }
 
-    #[test]
-    fn a_wrong_line_is_named_with_what_is_wrong() {
+    #[tokio::test]
+    async fn a_wrong_line_is_named_with_what_is_wrong() {
         let wrong = [
             ("{\"key\":\"a\"}", "no value"),
             ("{\"value\":\"a\"}", "no key"),
@@ -157,7 +179,7 @@ mod tests {
             ("\u{feff}{\"key\":\"a\",\"value\":\"b\"}", "column 1"),
         ];
         for (line, cause) in wrong {
-            let error = read(format!("{{\"key\":\"ok\",\"value\":\"\"}}\n{line}\n").as_bytes()).unwrap_err();
+            let error = read(format!("{{\"key\":\"ok\",\"value\":\"\"}}\n{line}\n").as_bytes()).await.unwrap_err();
             assert!(
                 error.starts_with("input:2: ") && error.contains(cause) && !error.contains('\n'),
                 "{line}: {error}"
@@ -165,14 +187,23 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_line_that_is_not_wholly_there_may_block() {
+    #[tokio::test]
+    async fn a_line_that_is_not_wholly_there_may_wait() {
         let text: &[u8] = b"{\"key\":\"a\",\"value\":\"b\"}\n{\"key\"";
-        let mut lines = Lines::new(BufReader::new(text), "input".into());
-        assert!(lines.may_block(), "nothing is read yet");
-        lines.input.fill_buf().unwrap();
-        assert!(!lines.may_block());
-        lines.next().unwrap().unwrap();
-        assert!(lines.may_block());
+        let mut lines = Lines::new(text, "input".into());
+        assert!(lines.may_wait(), "nothing is read yet");
+        lines.input.fill_buf().await.unwrap();
+        assert!(!lines.may_wait());
+        lines.next().await.unwrap().unwrap();
+        assert!(lines.may_wait());
+    }
+
+    #[tokio::test]
+    async fn lines_longer_than_the_buffer_are_read() {
+        let value = "v".repeat(READ_BUFFER_BYTES * 2);
+        let text = format!("{{\"key\":\"a\",\"value\":\"{value}\"}}\n{{\"key\":\"b\",\"value\":\"\"}}\n");
+        let found = read(text.as_bytes()).await.unwrap();
+        assert_eq!(found.len(), 2);
+        assert!(found[0].2 == value.as_bytes());
     }
 }

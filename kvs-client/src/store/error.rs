@@ -1,5 +1,7 @@
 //! `StoreError`: why there is no connection into a store's pod. Each variant says what to do next.
 
+use kube::client::UpgradeConnectionError;
+
 use super::StoreName;
 
 /// Why the store could not be reached.
@@ -61,6 +63,22 @@ impl StoreError {
             404 => Self::NotInstalled,
             401 | 403 => Self::NoAccess { store, doing, message: status.message.clone() },
             code => Self::Api { store, doing, cause: format!("{} (HTTP {code})", status.message) },
+        }
+    }
+
+    /// Why a port of a pod was not forwarded.
+    pub(super) fn from_forward(store: &StoreName, pod: &str, error: kube::Error) -> Self {
+        const DOING: &str = "forward a port of its pod";
+        match error {
+            kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(status))
+                if matches!(status.as_u16(), 401 | 403) =>
+            {
+                Self::NoAccess { store: store.clone(), doing: DOING, message: format!("HTTP {status}") }
+            }
+            kube::Error::UpgradeConnection(cause) => {
+                Self::Forward { store: store.clone(), pod: pod.to_owned(), cause: with_sources(&cause) }
+            }
+            error => Self::from_api(store, DOING, error),
         }
     }
 
