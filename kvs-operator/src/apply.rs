@@ -13,6 +13,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::error::{Error, in_time};
 use crate::metrics::Metrics;
@@ -65,10 +66,15 @@ impl Applier {
     pub async fn apply(&self, namespace: &str, plan: Plan, observed: &mut Observed) -> Outcome {
         let Plan { writes, growths, obstacles: _ } = plan;
         let mut outcome = Outcome::default();
-        for Write { child, reason } in writes {
-            let deed = Deed::Applied { kind: child.kind(), name: child.name().to_owned(), reason };
-            match self.child(namespace, child, observed).await {
+        for Write { child, reason, mend } in writes {
+            let kind = child.kind();
+            let deed = Deed::Applied { kind, name: child.name().to_owned(), reason };
+            match self.child(namespace, child, mend, observed).await {
                 Ok(()) => outcome.deeds.push(deed),
+                // The pods need no Service to start, so a Service that is refused stops nothing else.
+                Err(error) if error.is_refusal() && kind == ChildKind::Service => {
+                    outcome.failure = outcome.failure.or(Some(error));
+                }
                 Err(error) => {
                     outcome.failure = Some(error);
                     return outcome;
@@ -84,14 +90,22 @@ impl Applier {
         outcome
     }
 
-    async fn child(&self, namespace: &str, child: Child, observed: &mut Observed) -> Result<(), Error> {
+    async fn child(
+        &self,
+        namespace: &str,
+        child: Child,
+        mend: Option<Value>,
+        observed: &mut Observed,
+    ) -> Result<(), Error> {
         match child {
             Child::ServiceAccount(object) => {
-                observed.service_account = Some(self.object(namespace, object.as_ref()).await?);
+                observed.service_account = Some(self.object(namespace, object.as_ref(), mend).await?);
             }
-            Child::ConfigMap(object) => observed.config_map = Some(self.object(namespace, object.as_ref()).await?),
+            Child::ConfigMap(object) => {
+                observed.config_map = Some(self.object(namespace, object.as_ref(), mend).await?)
+            }
             Child::Service(object) => {
-                let applied = self.object(namespace, object.as_ref()).await?;
+                let applied = self.object(namespace, object.as_ref(), mend).await?;
                 let headless = object.spec.as_ref().is_some_and(|spec| spec.cluster_ip.as_deref() == Some("None"));
                 if headless {
                     observed.peers_service = Some(applied);
@@ -99,19 +113,28 @@ impl Applier {
                     observed.client_service = Some(applied);
                 }
             }
-            Child::StatefulSet(object) => observed.stateful_set = Some(self.object(namespace, object.as_ref()).await?),
+            Child::StatefulSet(object) => {
+                observed.stateful_set = Some(self.object(namespace, object.as_ref(), mend).await?)
+            }
         }
         Ok(())
     }
 
-    /// Applies one object.
-    async fn object<K>(&self, namespace: &str, object: &K) -> Result<Arc<K>, Error>
+    /// Applies one object, after mending what apply can't.
+    async fn object<K>(&self, namespace: &str, object: &K, mend: Option<Value>) -> Result<Arc<K>, Error>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
     {
         let name = object.name_any();
         let kind = K::kind(&());
         let api = Api::<K>::namespaced(self.client.clone(), namespace);
+        if let Some(mend) = mend {
+            let parameters = PatchParams { field_manager: Some(names::OPERATOR.to_owned()), ..PatchParams::default() };
+            let action = format!("mending {kind} {namespace}/{name}");
+            let answer = in_time(action, api.patch(&name, &parameters, &Patch::Merge(&mend))).await;
+            self.metrics.count_write(&kind, "patch", answer.as_ref().map(|_| ()));
+            self.freshness.wrote(&answer?);
+        }
         // Strict: a field that the API server does not know is an error of ours, not something to drop.
         let parameters = PatchParams::apply(names::OPERATOR).force().validation_strict();
         let patch = Patch::Apply(object);

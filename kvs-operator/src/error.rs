@@ -18,7 +18,7 @@ pub enum Error {
     },
 
     /// The API server answered with an error, or could not be reached.
-    #[error("{action}: {source}")]
+    #[error("{action}: {}", in_words(source))]
     Api {
         /// What was being done.
         action: String,
@@ -67,6 +67,14 @@ impl Error {
             },
             Self::TimedOut { .. } => None,
         }
+    }
+}
+
+/// What the API server says in words; kube's own form repeats it with every field of the answer.
+fn in_words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
     }
 }
 

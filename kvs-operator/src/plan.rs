@@ -11,6 +11,7 @@ mod config_map;
 mod drift;
 mod growth;
 mod hash;
+mod mend;
 pub mod pod_template;
 mod service_account;
 mod services;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use serde_json::Value;
 
 pub use child::{Child, ChildKind};
 pub use growth::Growth;
@@ -46,6 +48,8 @@ pub struct Write {
     pub child: Child,
     /// Why it must be written.
     pub reason: WriteReason,
+    /// A merge patch to make first, where someone changed the key of an entry of ours and apply alone would fail.
+    pub mend: Option<Value>,
 }
 
 /// Why a child must be written.
@@ -137,21 +141,20 @@ impl Plan {
         K: kube::ResourceExt<DynamicType = ()> + serde::Serialize,
     {
         let Some(live) = live else {
-            self.writes.push(Write { child: wanted, reason: WriteReason::Missing });
+            self.writes.push(Write { child: wanted, reason: WriteReason::Missing, mend: None });
             return;
         };
         if let Some(owner) = obstacle_owner(store, live.as_ref()) {
             self.obstacles.push(Obstacle { kind: wanted.kind(), name: wanted.name().to_owned(), owner });
             return;
         }
-        if live.annotations().get(names::APPLIED_HASH) != Some(&wanted.hash()) {
-            self.writes.push(Write { child: wanted, reason: WriteReason::Changed });
-            return;
-        }
+        let body = wanted.body();
+        let is_applied = live.annotations().get(names::APPLIED_HASH) == Some(&wanted.hash());
         let live = serde_json::to_value(live.as_ref()).expect("a Kubernetes object always has a JSON form");
-        let fields = drift::fields(&wanted.body(), &live);
-        if !fields.is_empty() {
-            self.writes.push(Write { child: wanted, reason: WriteReason::Drifted(fields) });
+        let reason = if is_applied { WriteReason::Drifted(drift::fields(&body, &live)) } else { WriteReason::Changed };
+        if reason != WriteReason::Drifted(Vec::new()) {
+            let mend = mend::patch(&body, &live);
+            self.writes.push(Write { child: wanted, reason, mend });
         }
     }
 }

@@ -69,7 +69,11 @@ struct Rollout {
 
 impl Rollout {
     fn is_complete(self) -> bool {
-        self.seen && self.ready == self.wanted && self.updated == self.wanted && self.existing == self.wanted
+        self.seen
+            && self.wanted > 0
+            && self.ready == self.wanted
+            && self.updated == self.wanted
+            && self.existing == self.wanted
     }
 }
 
@@ -78,14 +82,20 @@ impl Rollout {
 pub fn assess(situation: &Situation<'_>) -> Assessment {
     let Situation { store, observed, verdict, obstacles, outcome, now } = situation;
     let previous = store.status.clone().unwrap_or_default();
-    let rollout = rollout(observed, *verdict);
+    let former = obstacles.iter().any(|obstacle| obstacle.owner == ObstacleOwner::FormerStore);
+    // What a former store left is not this one's.
+    let rollout = if former { Rollout::default() } else { rollout(observed, *verdict) };
     let fault = find_fault(observed, obstacles, outcome);
     let growth = growth(observed, *verdict, outcome);
 
     let mut conditions = Conditions::new(&previous.conditions, store.metadata.generation, now.clone());
     let accepted = accepted(*verdict, outcome);
     let available = available(rollout);
-    let progressing = progressing(rollout, &accepted, fault.as_ref(), &growth);
+    let progressing = if former {
+        Verdict::yes("FormerStoreLeaving", "Kubernetes is deleting the children of a former store of this name")
+    } else {
+        progressing(rollout, &accepted, fault.as_ref(), &growth, observed)
+    };
     let degraded = fault.as_ref().map_or_else(
         || Verdict::no("AsExpected", "nothing is wrong that the operator can see"),
         |fault| Verdict::yes(fault.reason, fault.message.clone()),
@@ -147,7 +157,7 @@ fn find_fault(observed: &Observed, obstacles: &[Obstacle], outcome: &Outcome) ->
     if let Some(error) = outcome.failure.as_ref().filter(|error| error.is_refusal() && !error.is_invalid()) {
         return Some(Fault { reason: "ApplyRefused", message: error.to_string() });
     }
-    diagnosis::find(&observed.pods)
+    diagnosis::find(&observed.pods, &observed.claims)
 }
 
 fn accepted(verdict: Result<&ValidStore, &[Refusal]>, outcome: &Outcome) -> Verdict {
@@ -164,14 +174,20 @@ fn accepted(verdict: Result<&ValidStore, &[Refusal]>, outcome: &Outcome) -> Verd
 fn available(rollout: Rollout) -> Verdict {
     // More than half of the members: what one member is for a store of one, and a quorum for a larger one.
     let message = format!("{}/{} members answer", rollout.ready, rollout.wanted);
-    if rollout.ready * 2 > rollout.wanted {
+    if rollout.wanted > 0 && rollout.ready * 2 > rollout.wanted {
         Verdict::yes("Serving", message)
     } else {
         Verdict::no("NotServing", message)
     }
 }
 
-fn progressing(rollout: Rollout, accepted: &Verdict, fault: Option<&Fault>, growth: &Verdict) -> Verdict {
+fn progressing(
+    rollout: Rollout,
+    accepted: &Verdict,
+    fault: Option<&Fault>,
+    growth: &Verdict,
+    observed: &Observed,
+) -> Verdict {
     if !accepted.holds {
         return Verdict::no("Stopped", "the spec must be corrected first");
     }
@@ -184,6 +200,11 @@ fn progressing(rollout: Rollout, accepted: &Verdict, fault: Option<&Fault>, grow
     if !rollout.seen || rollout.updated < rollout.wanted {
         let message = format!("{}/{} members run the new template", rollout.updated, rollout.wanted);
         return Verdict::yes("RollingUpdate", message);
+    }
+    if let Some(claim) = observed.claims.iter().find(|claim| rollout.ready == 0 && capacity(claim).is_none()) {
+        let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref()).unwrap_or_default();
+        let message = format!("volume claim {} of class {class} has no volume yet", claim.name_any());
+        return Verdict::yes("WaitingForVolume", message);
     }
     if !rollout.is_complete() {
         return Verdict::yes("WaitingForMembers", format!("{}/{} members answer", rollout.ready, rollout.wanted));
@@ -215,6 +236,9 @@ fn growth(observed: &Observed, verdict: Result<&ValidStore, &[Refusal]>, outcome
     }
     if observed.claims.is_empty() {
         return Verdict::unknown("NoVolume", "no volume claim exists yet");
+    }
+    if let Some(claim) = observed.claims.iter().find(|claim| capacity(claim).is_none()) {
+        return Verdict::unknown("NotBound", format!("volume claim {} has no volume yet", claim.name_any()));
     }
     let wanted = Amount::parse(&valid.storage_size.0).ok();
     let small = observed.claims.iter().find(|claim| match (capacity(claim), wanted) {

@@ -141,7 +141,7 @@ fn a_taken_name_is_a_fault_that_names_the_object() {
 fn an_adopted_claim_and_a_growing_one_are_told() {
     let store = store_with("{storage: {size: 2Gi}}");
     let mut observed = cluster(&store, 1, 1);
-    let claim = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data-orders-0}\nspec: {storageClassName: fast, resources: {requests: {storage: 2Gi}}}\nstatus: {capacity: {storage: 1Gi}}";
+    let claim = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data-orders-0}\nspec: {storageClassName: fast, volumeName: v, resources: {requests: {storage: 2Gi}}}\nstatus: {capacity: {storage: 1Gi}}";
     observed.claims = vec![Arc::new(serde_yaml::from_str(claim).unwrap())];
     let growth = Growth {
         claim: "data-orders-0".into(),
@@ -162,4 +162,26 @@ fn an_adopted_claim_and_a_growing_one_are_told() {
     let storage = told.status.storage.unwrap();
     assert_eq!((storage.requested.as_str(), storage.capacity.as_deref()), ("2Gi", Some("1Gi")));
     assert_eq!(told.status.members[0].volume_claim.as_deref(), Some("data-orders-0"));
+}
+
+#[test]
+fn the_children_of_a_former_store_are_not_this_ones() {
+    let mut store = store_with("{}");
+    let observed = cluster(&store, 1, 1);
+    store.metadata.uid = Some("another".into());
+    let waiting = assessed(&store, &observed, &Outcome::default(), 1);
+    assert_eq!(condition(&waiting.status, "Ready"), ("False", "FormerStoreLeaving", 1));
+    assert_eq!(condition(&waiting.status, "Available").0, "False");
+    assert_eq!(waiting.status.replicas, Some(0));
+    store.status = Some(waiting.status);
+    let created = Outcome {
+        deeds: vec![Deed::Applied {
+            kind: ChildKind::StatefulSet,
+            name: "orders".into(),
+            reason: WriteReason::Missing,
+        }],
+        ..Outcome::default()
+    };
+    let next = assessed(&store, &cluster(&store, 0, 0), &created, 2);
+    assert_eq!(reasons(&next), [(NoticeKind::Normal, "Created")]);
 }

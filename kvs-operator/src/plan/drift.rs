@@ -47,8 +47,7 @@ impl Comparison {
     }
 
     fn array(&mut self, wanted: &[Value], live: &[Value]) {
-        let keys = self.path.last().map_or(&[][..], |name| list_keys(name));
-        let keys = keys.iter().find(|keys| wanted.iter().all(|item| keys.iter().all(|key| item.get(key).is_some())));
+        let keys = self.path.last().and_then(|name| list_keys(name, wanted));
         let Some(keys) = keys else {
             // A list without keys belongs to one manager as a whole.
             if wanted != live {
@@ -81,16 +80,17 @@ impl Comparison {
     }
 }
 
-/// By what Kubernetes keys a list of this name: the first set of keys that every wanted entry has.
-fn list_keys(list: &str) -> &'static [&'static [&'static str]] {
-    match list {
+/// By what Kubernetes keys the entries of a list of this name: the first set of keys that every entry of ours has.
+pub(super) fn list_keys(list: &str, entries: &[Value]) -> Option<&'static [&'static str]> {
+    let candidates: &[&'static [&'static str]] = match list {
         "containers" | "initContainers" | "volumes" | "env" | "imagePullSecrets" => &[&["name"]],
         "ports" => &[&["containerPort", "protocol"], &["port", "protocol"]],
         "volumeMounts" => &[&["mountPath"]],
         "topologySpreadConstraints" => &[&["topologyKey", "whenUnsatisfiable"]],
         "ownerReferences" => &[&["uid"]],
         _ => &[],
-    }
+    };
+    candidates.iter().copied().find(|keys| entries.iter().all(|entry| keys.iter().all(|key| entry.get(key).is_some())))
 }
 
 /// A string without its quotation marks, anything else as JSON.

@@ -1,7 +1,7 @@
 //! The StatefulSet: members with names and volumes of their own.
 //!
-//! What must hold: every field that the API server would default is set, so that a live object never differs from ours
-//! by a default; the claim template repeats the live one, because it can't change (growing a volume changes the claim,
+//! What must hold: every field that the API server would default to a value is set, so that a change of it by hand is
+//! seen; no field that it would drop is set; the claim template repeats the live one, because it can't change (growing a volume changes the claim,
 //! see `growth.rs`).
 
 use k8s_openapi::api::apps::v1::{
@@ -41,7 +41,8 @@ pub(super) fn build(store: &ValidStore, config_hash: &str, live: Option<&Statefu
                 when_scaled: Some("Retain".to_owned()),
             }),
             revision_history_limit: Some(REVISION_HISTORY_LIMIT),
-            min_ready_seconds: Some(0),
+            // The API server drops a zero here, so that setting it would look like someone's change at each look.
+            min_ready_seconds: None,
             ordinals: None,
         }),
         status: None,

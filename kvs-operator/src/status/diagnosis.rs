@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateTerminated, ContainerStatus, PersistentVolumeClaim, Pod,
+};
 use kube::ResourceExt;
 use kvs_protocol::termination::{TerminationCause, TerminationMessage};
 
@@ -20,9 +22,22 @@ pub struct Fault {
     pub message: String,
 }
 
-/// The first fault of the members.
-pub(super) fn find(pods: &[Arc<Pod>]) -> Option<Fault> {
-    pods.iter().find_map(|pod| of_pod(pod))
+/// The first fault of the members or of their volumes.
+pub(super) fn find(pods: &[Arc<Pod>], claims: &[Arc<PersistentVolumeClaim>]) -> Option<Fault> {
+    pods.iter().find_map(|pod| of_pod(pod)).or_else(|| claims.iter().find_map(|claim| of_claim(claim)))
+}
+
+/// Kubernetes writes its default class into each claim that names none; so one without a class found no default.
+fn of_claim(claim: &PersistentVolumeClaim) -> Option<Fault> {
+    let bound = claim.spec.as_ref()?.volume_name.is_some();
+    let class = claim.spec.as_ref()?.storage_class_name.as_deref().unwrap_or_default();
+    (!bound && class.is_empty()).then(|| Fault {
+        reason: "NoStorageClass",
+        message: format!(
+            "volume claim {} names no storage class and the cluster has no default one; make one the default, or create the store anew with spec.storage.storageClassName",
+            claim.name_any()
+        ),
+    })
 }
 
 /// Whether a member answers.
@@ -132,6 +147,22 @@ mod tests {
         )
     }
 
+    fn find_in(pods: &[Arc<Pod>]) -> Option<Fault> {
+        find(pods, &[])
+    }
+
+    #[test]
+    fn a_claim_that_found_no_class_is_a_fault_and_one_that_waits_is_not() {
+        let claim = |spec: &str| {
+            let yaml =
+                format!("apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: data-orders-0}}\nspec: {spec}");
+            vec![Arc::new(serde_yaml::from_str(&yaml).unwrap())]
+        };
+        assert_eq!(find(&[], &claim("{}")).unwrap().reason, "NoStorageClass");
+        assert_eq!(find(&[], &claim("{storageClassName: fast}")), None);
+        assert_eq!(find(&[], &claim("{storageClassName: '', volumeName: made-by-hand}")), None);
+    }
+
     #[test]
     fn the_servers_last_words_become_the_cause_in_every_round_of_its_restarts() {
         let end = "terminated: {exitCode: 3, message: 'corruption: data/1.log: byte 7'}";
@@ -141,23 +172,23 @@ mod tests {
             format!("state: {{waiting: {{reason: CrashLoopBackOff}}}}, lastState: {{{end}}}"),
             format!("state: {{running: {{}}}}, lastState: {{{end}}}"),
         ] {
-            assert_eq!(find(&pod(&server(&state))), Some(expected.clone()), "{state}");
+            assert_eq!(find_in(&pod(&server(&state))), Some(expected.clone()), "{state}");
         }
     }
 
     #[test]
     fn a_member_that_answers_has_no_fault() {
         let status = "{conditions: [{type: Ready, status: 'True'}], containerStatuses: [{name: kvs-server, image: i, imageID: '', ready: true, restartCount: 1, lastState: {terminated: {exitCode: 1, message: 'poisoned: disk'}}}]}";
-        assert_eq!(find(&pod(status)), None);
+        assert_eq!(find_in(&pod(status)), None);
     }
 
     #[test]
     fn a_single_crash_is_no_fault_but_a_loop_is() {
-        assert_eq!(find(&pod(&server("state: {terminated: {exitCode: 137}}"))), None);
+        assert_eq!(find_in(&pod(&server("state: {terminated: {exitCode: 137}}"))), None);
         let looping = server("state: {waiting: {reason: CrashLoopBackOff}}, lastState: {terminated: {exitCode: 137}}");
-        assert_eq!(find(&pod(&looping)).unwrap().reason, "CrashLoop");
+        assert_eq!(find_in(&pod(&looping)).unwrap().reason, "CrashLoop");
         let memory = server("state: {terminated: {exitCode: 137, reason: OOMKilled}}");
-        assert_eq!(find(&pod(&memory)).unwrap().reason, "OutOfMemory");
+        assert_eq!(find_in(&pod(&memory)).unwrap().reason, "OutOfMemory");
     }
 
     #[test]
@@ -165,7 +196,7 @@ mod tests {
         let causes: Vec<_> = ["ErrImagePull", "ImagePullBackOff"]
             .iter()
             .map(|reason| {
-                find(&pod(&server(&format!("state: {{waiting: {{reason: {reason}, message: {reason}}}}}")))).unwrap()
+                find_in(&pod(&server(&format!("state: {{waiting: {{reason: {reason}, message: {reason}}}}}")))).unwrap()
             })
             .collect();
         assert_eq!(causes[0], causes[1]);
@@ -179,7 +210,7 @@ mod tests {
                 "{{conditions: [{{type: PodScheduled, status: 'False', reason: Unschedulable, message: '{message}'}}]}}"
             ))
         };
-        assert_eq!(find(&waits("pod has unbound immediate PersistentVolumeClaims")), None);
-        assert_eq!(find(&waits("0/3 nodes are available: 3 Insufficient cpu")).unwrap().reason, "Unschedulable");
+        assert_eq!(find_in(&waits("pod has unbound immediate PersistentVolumeClaims")), None);
+        assert_eq!(find_in(&waits("0/3 nodes are available: 3 Insufficient cpu")).unwrap().reason, "Unschedulable");
     }
 }

@@ -3,6 +3,7 @@
 //! What must hold: a notice tells of a write that was made or of a condition that changed, never of a state that lasts,
 //! so a quiet store sends none; the text fits an event.
 
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
@@ -63,8 +64,7 @@ fn of_deeds(store: &KvsStore, observed: &Observed, deeds: &[Deed]) -> Vec<Notice
     use NoticeKind::Normal;
     let mut notices = Vec::new();
     let mut created = Vec::new();
-    // A store that has no status yet is new; one that has lost a child since is repaired.
-    let is_new = store.status.is_none();
+    let is_new = is_new(store);
     for deed in deeds {
         match deed {
             Deed::Applied { kind, name, reason: WriteReason::Missing } if is_new => {
@@ -94,7 +94,9 @@ fn of_deeds(store: &KvsStore, observed: &Observed, deeds: &[Deed]) -> Vec<Notice
     if !created.is_empty() {
         notices.insert(0, Notice::new(Normal, "Created", "Apply", format!("made {}", created.join(", "))));
         let claim = names::claim(&store.name_any(), 0);
-        if observed.claims.iter().any(|candidate| candidate.name_any() == claim) {
+        let has_volume =
+            |claim: &PersistentVolumeClaim| claim.spec.as_ref().is_some_and(|spec| spec.volume_name.is_some());
+        if observed.claims.iter().any(|candidate| candidate.name_any() == claim && has_volume(candidate)) {
             let note =
                 format!("volume claim {claim} of a former store of this name is here; the store goes on with its data");
             notices.push(
@@ -103,6 +105,17 @@ fn of_deeds(store: &KvsStore, observed: &Observed, deeds: &[Deed]) -> Vec<Notice
         }
     }
     notices
+}
+
+/// Whether the store never had its children: what is missing is then made, and not made again.
+fn is_new(store: &KvsStore) -> bool {
+    let conditions = store.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    find_condition(conditions, ConditionType::Ready).is_none_or(|ready| {
+        matches!(
+            ready.reason.as_str(),
+            "Creating" | "FormerStoreLeaving" | "NameTaken" | "SpecRefused" | "ApplyRefused"
+        )
+    })
 }
 
 fn of_conditions(before: &[Condition], status: &KvsStoreStatus) -> Vec<Notice> {
