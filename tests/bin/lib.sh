@@ -32,7 +32,9 @@ rm -f "$logs"/*.log
 keep_going=no
 passed=0
 failed=0
+# What to do when the next step fails; the script's very last line.
 hint=""
+final=""
 running=""
 steps=0
 exit_commands=()
@@ -48,6 +50,7 @@ finish() {
   for command in "${exit_commands[@]}"; do eval "$command"; done
   [ $status != 0 ] || outcome="all well"
   [ -n "${KVS_NESTED:-}" ] || printf '%s: %s, %s\n' "$script" "$outcome" "$(clock $SECONDS)"
+  [ -z "$final" ] || say "$final"
   exit $status
 }
 interrupted() {
