@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -164,9 +165,14 @@ func reclaimPolicy(class *storagev1.StorageClass) corev1.PersistentVolumeReclaim
 
 // grow makes the file system larger while it is mounted, then says so in volume and claim, as a driver would.
 func grow(ctx context.Context, l *Layout, client *kubernetes.Clientset, claim *corev1.PersistentVolumeClaim, volume *corev1.PersistentVolume, size resource.Quantity) error {
-	image := backingFile(l, volume.Name)
+	image, mount := backingFile(l, volume.Name), volume.Spec.Local.Path
 	if err := truncate(image, size.Value()); err != nil {
 		return err
+	}
+	if !inUse(volume.Name, mount) {
+		if err := growOffline(image, mount); err != nil {
+			return err
+		}
 	}
 	output, err := exec.Command("losetup", "--noheadings", "--output", "NAME", "--associated", image).Output()
 	device := strings.TrimSpace(string(output))
@@ -177,7 +183,7 @@ func grow(ctx context.Context, l *Layout, client *kubernetes.Clientset, claim *c
 		return err
 	}
 	if err := shell("resize2fs " + device); err != nil {
-		return err
+		return resizeLater(ctx, client, claim, err)
 	}
 	capacity := map[string]any{"capacity": map[string]any{"storage": size.String()}}
 	if err := patch(map[string]any{"spec": capacity}, func(body []byte) error {
@@ -188,6 +194,48 @@ func grow(ctx context.Context, l *Layout, client *kubernetes.Clientset, claim *c
 	}
 	capacity["conditions"] = []any{}
 	return patch(map[string]any{"status": capacity}, func(body []byte) error {
+		_, err := client.CoreV1().PersistentVolumeClaims(claim.Namespace).Patch(ctx, claim.Name, types.MergePatchType, body, metav1.PatchOptions{}, "status")
+		return err
+	})
+}
+
+// inUse tells whether a pod has the volume: kubelet mounts it at a second place, under its name.
+func inUse(volume, mount string) bool {
+	mounted, err := mountsBelow(dataRoot)
+	if err != nil {
+		return true
+	}
+	for _, path := range mounted {
+		if path != mount && strings.HasSuffix(path, "/"+volume) {
+			return true
+		}
+	}
+	return false
+}
+
+// growOffline grows a file system that nobody uses, between an unmount and a mount.
+func growOffline(image, mount string) error {
+	if err := shell("umount " + mount); err != nil {
+		return err
+	}
+	checked := shell("e2fsck -f -p " + image)
+	grown := shell("resize2fs " + image)
+	return errors.Join(shell("mount -o loop "+image+" "+mount), checked, grown)
+}
+
+// resizeLater says in the claim that the file system grows when its volume is not in use. A machine on which root may
+// not grow a mounted ext4 (no CAP_SYS_RESOURCE) has the same rule as a class that grows offline.
+func resizeLater(ctx context.Context, client *kubernetes.Clientset, claim *corev1.PersistentVolumeClaim, cause error) error {
+	for _, condition := range claim.Status.Conditions {
+		if condition.Type == corev1.PersistentVolumeClaimFileSystemResizePending {
+			return nil
+		}
+	}
+	slog.Warn("the file system grows when no pod uses it", "claim", claim.Namespace+"/"+claim.Name, "error", cause)
+	conditions := []any{map[string]any{"type": string(corev1.PersistentVolumeClaimFileSystemResizePending), "status": "True",
+		"lastTransitionTime": metav1.Now().UTC().Format(time.RFC3339),
+		"message":            "waiting for the pod to be deleted, to grow the file system"}}
+	return patch(map[string]any{"status": map[string]any{"conditions": conditions}}, func(body []byte) error {
 		_, err := client.CoreV1().PersistentVolumeClaims(claim.Namespace).Patch(ctx, claim.Name, types.MergePatchType, body, metav1.PatchOptions{}, "status")
 		return err
 	})
