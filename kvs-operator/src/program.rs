@@ -1,7 +1,7 @@
 //! What each subcommand does, from the parsed arguments to the exit code.
 //!
 //! What must hold: a mistake of the person who called ends in one clear line on stderr and exit code 1; SIGTERM ends
-//! `run` within [`SHUTDOWN_LIMIT`] with exit code 0.
+//! `run` within `SHUTDOWN_LIMIT` with exit code 0.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
