@@ -27,7 +27,8 @@ version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Carg
 
 logs=.cluster/logs/$script
 mkdir -p "$logs"
-rm -f "$logs"/*.log
+# Logs are read by people and by tests/bin/test.
+export CARGO_TERM_COLOR=never
 
 keep_going=no
 passed=0
@@ -46,7 +47,7 @@ finish() {
   local status=$? outcome=FAILED
   trap '' INT TERM HUP
   set +e
-  if [ -n "$running" ]; then end_group "$running"; fi
+  if [ -n "$running" ]; then end_group "$running"; wait "$running" 2>/dev/null; fi
   for command in "${exit_commands[@]}"; do eval "$command"; done
   [ $status != 0 ] || outcome="all well"
   [ -n "${KVS_NESTED:-}" ] || printf '%s: %s, %s\n' "$script" "$outcome" "$(clock $SECONDS)"
@@ -85,6 +86,7 @@ run_lock() { # file
   mkdir -p "$(dirname "$1")"
   exec 8>"$1"
   wait_for_lock 8 "$1"
+  rm -f "$logs"/*.log
 }
 lock() { # file
   mkdir -p "$(dirname "$1")"
