@@ -9,6 +9,8 @@ pub const MAX_KEY_BYTES: usize = 64 * 1024;
 pub const DEFAULT_MAX_VALUE_BYTES: usize = 1024 * 1024;
 /// The longest value that a server can be configured to accept, in bytes.
 pub const HIGHEST_MAX_VALUE_BYTES: usize = 64 * 1024 * 1024;
+/// The most changes in one batch: a batch is one line of the log and one step for every reader.
+pub const MAX_BATCH_CHANGES: usize = 10_000;
 /// The longest request id that is text, in bytes: room for a UUID with a prefix, and cheap to echo.
 pub const MAX_ID_BYTES: usize = 64;
 

@@ -115,6 +115,18 @@ fn json_that_is_no_request_is_invalid_and_the_id_still_comes_back() {
 }
 
 #[test]
+fn a_batch_of_the_limit_passes_and_one_change_more_does_not() {
+    let batch = |count: usize| {
+        let changes = vec![Change::Remove { key: b"k".to_vec() }; count];
+        encoded(&Request { verb: Verb::Batch(changes), id: Some(RequestId::Number(7)) })
+    };
+    assert!(decode(batch(10_000).trim_end()).is_ok());
+    let (code, message, id) = refusal(batch(10_001).trim_end());
+    assert_eq!((code, id), (ErrorCode::TooLarge, Some(RequestId::Number(7))));
+    assert_eq!(message, "batch of 10001 changes is larger than the limit of 10000");
+}
+
+#[test]
 fn an_unknown_verb_says_which_ones_there_are() {
     let (code, message, id) = refusal("{\"increment\":{\"key\":[[[]]]},\"id\":7}");
     assert_eq!((code, id), (ErrorCode::UnknownVerb, Some(RequestId::Number(7))));

@@ -29,14 +29,15 @@ pub const CONNECTION_ALLOWANCE_BYTES: usize = 16 * 1024;
 /// Bytes that all connections together may use beyond their allowances, in bytes: a quarter of a small pod's memory.
 pub const MIN_IN_FLIGHT_BYTES: usize = 64 * 1024 * 1024;
 /// Frames of the largest size that must fit into the bytes in flight together, whatever the largest size is.
-const IN_FLIGHT_FRAMES: usize = 4;
+const IN_FLIGHT_FRAMES: usize = 2;
 
-/// A line that was begun must end within this time, and one second more for each [`FRAME_RATE_BYTES`] of it.
+/// A line that was begun must end within this time, and one second more for each [`SLOWEST_RATE_BYTES`] of it.
 pub const FRAME_DEADLINE: Duration = Duration::from_secs(10);
-/// The slowest rate, in bytes per second, at which a long line may arrive.
-pub const FRAME_RATE_BYTES: usize = 1024 * 1024;
-/// A client that takes none of its answers for this long is disconnected.
+/// Answers that are ready must be taken within this time, and one second more for each [`SLOWEST_RATE_BYTES`] of them.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+/// The slowest rate, in bytes per second, at which long lines and answers may travel: whoever trickled slower could
+/// hold memory for ever.
+pub const SLOWEST_RATE_BYTES: usize = 256 * 1024;
 /// A client that asks nothing for this long is disconnected.
 pub const IDLE_DEADLINE: Duration = Duration::from_secs(300);
 /// How long a connection waits for a part of the bytes in flight before it is told that the server is busy.
@@ -95,6 +96,7 @@ mod tests {
     fn wire_and_engine_agree_on_sizes() {
         assert_eq!(wire::MAX_KEY_BYTES, kvs_engine::limits::MAX_KEY_BYTES);
         assert_eq!(wire::DEFAULT_MAX_VALUE_BYTES, kvs_engine::limits::DEFAULT_MAX_VALUE_BYTES);
+        assert_eq!(wire::MAX_BATCH_CHANGES, kvs_engine::limits::MAX_BATCH_OPERATIONS);
         assert_eq!(wire::HIGHEST_MAX_VALUE_BYTES, kvs_engine::limits::HIGHEST_MAX_VALUE_BYTES);
     }
 }

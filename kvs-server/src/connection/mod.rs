@@ -7,68 +7,35 @@
 //! * every wait has a deadline;
 //! * a line that can't be read is answered, and then nothing more is read.
 
+mod ending;
+mod output;
+mod waiting;
+
 use std::collections::VecDeque;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use kvs_protocol::{ErrorCode, FrameBuffer, Request, RequestId, Response, WireError};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, Sleep};
 
 use crate::budget::Lease;
 use crate::job::Job;
 use crate::limits::{
-    CONNECTION_ALLOWANCE_BYTES, FRAME_DEADLINE, FRAME_RATE_BYTES, IDLE_DEADLINE, IN_FLIGHT_DEADLINE, IN_FLIGHT_RETRY,
-    LINGER_BYTES, LINGER_DEADLINE, MAX_OUTPUT_BYTES, MAX_PIPELINE_BYTES, MAX_PIPELINE_REQUESTS, WRITE_DEADLINE,
+    IDLE_DEADLINE, LINGER_BYTES, LINGER_DEADLINE, MAX_OUTPUT_BYTES, MAX_PIPELINE_BYTES, MAX_PIPELINE_REQUESTS,
 };
 use crate::operation::{OperationName, payload_bytes};
 use crate::protocol_choice::Protocol;
 use crate::responses::{Answered, Asked, Responses};
 use crate::shared::Shared;
 
+pub(crate) use ending::Ending;
+use output::Output;
+use waiting::Event;
+
 /// What one pending request costs beside its key and value, in bytes: its places in the queues.
 const REQUEST_OVERHEAD_BYTES: usize = 256;
-/// How long a connection is quiet before it gives back what a burst made it take.
-const TRIM_AFTER: Duration = Duration::from_secs(1);
-
-/// Why a connection ended; the label `reason` of the metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// The client closed it.
-    Client,
-    /// The client sent what can't be read.
-    Protocol,
-    /// The client was idle, or too slow in sending a line.
-    Timeout,
-    /// The client did not read its answers.
-    Unread,
-    /// There was no memory for the client's large line.
-    Busy,
-    /// The server is ending.
-    Drain,
-    /// Reading or writing failed.
-    Error,
-}
-
-impl Ending {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Client, Self::Protocol, Self::Timeout, Self::Unread, Self::Busy, Self::Drain, Self::Error];
-
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Protocol => "protocol",
-            Self::Timeout => "timeout",
-            Self::Unread => "unread",
-            Self::Busy => "busy",
-            Self::Drain => "drain",
-            Self::Error => "error",
-        }
-    }
-}
 
 /// One client.
 pub(crate) struct Connection<S> {
@@ -89,9 +56,7 @@ pub(crate) struct Connection<S> {
     pending_bytes: usize,
     /// Reused between turns.
     answers: Vec<Answered>,
-    /// Encoded answers; those before `written` are sent.
-    output: Vec<u8>,
-    written: usize,
+    output: Output,
     /// When the client last sent or took something.
     last_progress: Instant,
     /// Since when there has been no memory for the client's large line.
@@ -109,18 +74,6 @@ struct Pending {
     decoded: Instant,
 }
 
-/// What a connection waits for.
-enum Event {
-    Read(usize),
-    EndOfInput,
-    Wrote(usize),
-    /// Answers came, a job ended, or the server is ending.
-    Woken,
-    /// A deadline may have passed.
-    Alarm,
-    Failed(io::Error),
-}
-
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(crate) fn new(stream: S, shared: Arc<Shared>, responses: Arc<Responses>) -> Self {
         let now = Instant::now();
@@ -136,8 +89,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             pending: VecDeque::new(),
             pending_bytes: 0,
             answers: Vec::new(),
-            output: Vec::new(),
-            written: 0,
+            output: Output::default(),
             last_progress: now,
             starved: None,
             ending: None,
@@ -171,12 +123,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Event::EndOfInput => self.ending = Some(Ending::Client),
                 Event::Wrote(count) => {
                     self.shared.metrics.sent_bytes.inc_by(count as u64);
-                    self.written += count;
-                    if self.written == self.output.len() {
-                        self.output.clear();
-                        self.written = 0;
-                    }
                     self.last_progress = Instant::now();
+                    self.output.take(count, self.last_progress);
                 }
                 Event::Woken => {}
                 Event::Alarm => {
@@ -251,7 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let protocol = Protocol::of(first_byte);
         self.protocol = Some(protocol);
         if protocol != Protocol::JsonLines {
-            self.output = protocol.refusal();
+            self.output.tail().extend_from_slice(&protocol.refusal());
             self.shared.metrics.requests.answered(
                 OperationName::Invalid,
                 Some(ErrorCode::WrongProtocol),
@@ -295,8 +243,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Encodes the answers that are there, in order, as far as the output has room.
     fn encode(&mut self) {
-        let unwritten = self.output.len() - self.written;
-        self.responses.drain(MAX_OUTPUT_BYTES.saturating_sub(unwritten), &mut self.answers);
+        self.responses.drain(MAX_OUTPUT_BYTES.saturating_sub(self.output.untaken().len()), &mut self.answers);
         if !self.answers.is_empty() {
             let now = Instant::now();
             for answered in self.answers.drain(..) {
@@ -311,7 +258,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let took = now.duration_since(request.decoded);
                 let code = body.as_ref().err().map(|error| error.code);
                 self.shared.metrics.requests.answered(request.operation, code, took);
-                Response { body, id: request.id }.encode(&mut self.output);
+                Response { body, id: request.id }.encode(self.output.tail());
             }
         }
         self.lease.record(self.used_bytes(self.frames.capacity_bytes()));
@@ -319,12 +266,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// What the connection uses, with a buffer of this size.
     fn used_bytes(&self, frame_bytes: usize) -> usize {
-        frame_bytes + self.pending_bytes + self.output.capacity() + self.responses.held_bytes()
+        frame_bytes + self.pending_bytes + self.output.capacity_bytes() + self.responses.held_bytes()
     }
 
     /// Why the connection is over, if all that it owes is sent.
     fn finished(&self) -> Option<Ending> {
-        let owes = !self.pending.is_empty() || self.written < self.output.len();
+        let owes = !self.pending.is_empty() || !self.output.is_empty();
         self.ending.filter(|_| !owes)
     }
 
@@ -333,7 +280,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let room = self.ending.is_none()
             && self.pending.len() < MAX_PIPELINE_REQUESTS
             && self.pending_bytes < MAX_PIPELINE_BYTES
-            && self.output.len() - self.written < MAX_OUTPUT_BYTES
+            && self.output.untaken().len() < MAX_OUTPUT_BYTES
             && self.responses.has_room();
         if !room {
             self.starved = None;
@@ -346,115 +293,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         self.starved.get_or_insert_with(Instant::now);
         false
-    }
-
-    /// Writes, reads and listens, in this order.
-    fn poll_event(&mut self, context: &mut Context<'_>, may_read: bool) -> Poll<Event> {
-        if self.written < self.output.len() {
-            match Pin::new(&mut self.stream).poll_write(context, &self.output[self.written..]) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Event::Failed(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(count)) => return Poll::Ready(Event::Wrote(count)),
-                Poll::Ready(Err(error)) => return Poll::Ready(Event::Failed(error)),
-                Poll::Pending => {}
-            }
-        }
-        if may_read {
-            let mut space = ReadBuf::new(self.frames.space());
-            match Pin::new(&mut self.stream).poll_read(context, &mut space) {
-                Poll::Ready(Ok(())) if space.filled().is_empty() => return Poll::Ready(Event::EndOfInput),
-                Poll::Ready(Ok(())) => return Poll::Ready(Event::Read(space.filled().len())),
-                Poll::Ready(Err(error)) => return Poll::Ready(Event::Failed(error)),
-                Poll::Pending => {}
-            }
-        }
-        self.responses.sleeps(context.waker());
-        if self.has_work() {
-            return Poll::Ready(Event::Woken);
-        }
-        let deadline = self.deadline();
-        if deadline < self.alarm.deadline() {
-            self.alarm.as_mut().reset(deadline);
-        }
-        ready!(self.alarm.as_mut().poll(context));
-        Poll::Ready(Event::Alarm)
-    }
-
-    /// Whether something happened between the last turn and going to sleep.
-    fn has_work(&self) -> bool {
-        let look = self.responses.look();
-        let may_encode = look.is_ready && self.output.len() - self.written < MAX_OUTPUT_BYTES;
-        let may_start = !look.has_job && (look.has_undone || !self.waiting.is_empty()) && self.responses.has_room();
-        let may_end = self.responses.is_draining() && self.ending.is_none();
-        may_encode || may_start || may_end
-    }
-
-    /// When the connection must be looked at again, whatever happens until then.
-    fn deadline(&self) -> Instant {
-        if self.starved.is_some() {
-            return Instant::now() + IN_FLIGHT_RETRY;
-        }
-        self.patience().0
-    }
-
-    /// Until when the client has time for what it is to do now, and how the connection ends otherwise.
-    fn patience(&self) -> (Instant, Ending) {
-        if self.written < self.output.len() {
-            return (self.last_progress + WRITE_DEADLINE, Ending::Unread);
-        }
-        if !self.pending.is_empty() {
-            // The engine is at work; the client owes nothing.
-            return (Instant::now() + IDLE_DEADLINE, Ending::Timeout);
-        }
-        if let Some(began) = self.line_began {
-            let bonus = Duration::from_secs((self.frames.pending().len() / FRAME_RATE_BYTES) as u64);
-            return (began + FRAME_DEADLINE + bonus, Ending::Timeout);
-        }
-        let trim = self.used_bytes(self.frames.capacity_bytes()) > CONNECTION_ALLOWANCE_BYTES;
-        (self.last_progress + if trim { TRIM_AFTER } else { IDLE_DEADLINE }, Ending::Timeout)
-    }
-
-    /// Looks which deadline has passed; gives how the connection ends, if it ends without a further word.
-    fn alarm_rang(&mut self) -> Option<Ending> {
-        let now = Instant::now();
-        let (deadline, ending) = self.patience();
-        self.alarm.as_mut().reset(deadline.max(now + IN_FLIGHT_RETRY));
-        if let Some(since) = self.starved {
-            if now.duration_since(since) > IN_FLIGHT_DEADLINE {
-                let message = "too many bytes in flight for a line of this length; connect again later";
-                self.refuse(WireError::new(ErrorCode::Busy, message).into(), now);
-                self.starved = None;
-                self.ending = Some(Ending::Busy);
-            }
-            return None;
-        }
-        if now < deadline {
-            return None;
-        }
-        if ending == Ending::Unread {
-            return Some(ending);
-        }
-        if self.line_began.is_some() {
-            let message = format!("a line must end within {} s; the connection is closed", FRAME_DEADLINE.as_secs());
-            self.refuse(WireError::new(ErrorCode::Timeout, message).into(), now);
-            self.ending = Some(Ending::Timeout);
-            return None;
-        }
-        if self.last_progress + IDLE_DEADLINE <= now {
-            return Some(ending);
-        }
-        self.trim();
-        None
-    }
-
-    /// Gives back what a burst of requests made the connection take.
-    fn trim(&mut self) {
-        self.frames.trim();
-        self.output = Vec::new();
-        self.written = 0;
-        self.waiting.shrink_to_fit();
-        self.pending.shrink_to_fit();
-        self.answers.shrink_to_fit();
-        self.responses.trim();
     }
 
     /// Closes so that the client gets the last answer: says that nothing more comes, and takes for a while what the

@@ -1,99 +1,26 @@
-//! `Request`: one line from client to server, such as `{"set":{"key":"k","value":"v"},"id":7}`.
+//! How a request is read.
 //!
 //! What must hold:
-//! * one verb a request; unknown, missing and repeated fields are refused, beside an `id` too;
+//! * unknown, missing and repeated fields are refused, beside an `id` too;
 //! * decoding is one pass into types, without a tree of JSON values, so its memory is bounded by the line's length;
 //! * what is not a JSON object is [`ErrorCode::Malformed`] and ends the connection: a server that resynchronized on
 //!   the next line could be driven by a web page that posts lines of JSON.
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Serialize};
 
+use super::{Change, Request, RequestId, Verb};
 use crate::error_code::ErrorCode;
-use crate::limits::MAX_ID_BYTES;
+use crate::limits::MAX_BATCH_CHANGES;
 use crate::response::{Response, WireError};
-use crate::text::{self, Base64};
-
-/// What a client asks, with the id that the response echoes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
-    /// What to do.
-    pub verb: Verb,
-    /// Echoed in the response; `None` sends none.
-    pub id: Option<RequestId>,
-}
-
-/// What can be asked. Keys and values are bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verb {
-    /// Answers `"pong"`, in its turn.
-    Ping,
-    /// The value of a key, or null.
-    Get {
-        /// The key.
-        key: Vec<u8>,
-    },
-    /// Whether a key has a value.
-    Exists {
-        /// The key.
-        key: Vec<u8>,
-    },
-    /// Stores a value, over an older one if there is one.
-    Set {
-        /// The key.
-        key: Vec<u8>,
-        /// The value.
-        value: Vec<u8>,
-    },
-    /// Removes a key that must be there.
-    Remove {
-        /// The key.
-        key: Vec<u8>,
-    },
-    /// Applies all changes in order or, after a crash, none.
-    Batch(Vec<Change>),
-}
-
-/// One change of a batch. Removing a key that is not there is no error in a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// Stores a value.
-    Set {
-        /// The key.
-        key: Vec<u8>,
-        /// The value.
-        value: Vec<u8>,
-    },
-    /// Removes a key.
-    Remove {
-        /// The key.
-        key: Vec<u8>,
-    },
-}
-
-/// What a client calls a request: a whole number from 0 to 2^64 - 1, or text of at most
-/// [`MAX_ID_BYTES`] bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum RequestId {
-    /// A number.
-    Number(u64),
-    /// Text.
-    Text(String),
-}
+use crate::text::Base64;
 
 /// The words of the verbs, as an error lists them.
 const VERBS: &str = "`ping`, `get`, `exists`, `set`, `rm`, `batch`";
 /// How many characters of an unknown word an error repeats.
 const QUOTED_CHARACTERS: usize = 32;
-
-impl From<Verb> for Request {
-    fn from(verb: Verb) -> Self {
-        Self { verb, id: None }
-    }
-}
 
 impl Request {
     /// Reads one line, without its line end.
@@ -103,70 +30,25 @@ impl Request {
     /// [`ErrorCode::UnknownVerb`], with the request's id where it could be read.
     pub fn decode(line: &[u8]) -> Result<Self, Response> {
         let envelope: Envelope = serde_json::from_slice(line).map_err(|error| refusal_of(&error, line))?;
-        let Envelope { verb, id, unknown } = envelope;
-        let refuse = |code, message: String| Response { body: Err(WireError { code, message }), id: None };
-        match (verb, unknown) {
-            (Some(verb), None) => Ok(Self { verb, id }),
+        let Envelope { verb, id, unknown, changes } = envelope;
+        let error = match (verb, unknown) {
+            (Some(_), None) if changes > MAX_BATCH_CHANGES => {
+                let message = format!("batch of {changes} changes is larger than the limit of {MAX_BATCH_CHANGES}");
+                WireError::new(ErrorCode::TooLarge, message)
+            }
+            (Some(verb), None) => return Ok(Self { verb, id }),
             (Some(_), Some(word)) => {
-                Err(Response { id, ..refuse(ErrorCode::InvalidRequest, format!("unknown field {}", quoted(&word))) })
+                WireError::new(ErrorCode::InvalidRequest, format!("unknown field {}", quoted(&word)))
             }
-            (None, Some(word)) => Err(Response {
-                id,
-                ..refuse(ErrorCode::UnknownVerb, format!("unknown verb {}; use one of {VERBS}", quoted(&word)))
-            }),
-            (None, None) => Err(Response {
-                id,
-                ..refuse(ErrorCode::InvalidRequest, format!("a request has no verb; use one of {VERBS}"))
-            }),
-        }
-    }
-
-    /// Appends the request as one line with its line end.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        match &self.verb {
-            Verb::Ping => out.extend_from_slice(b"{\"ping\":{}"),
-            Verb::Get { key } => write_body(out, "get", key, None),
-            Verb::Exists { key } => write_body(out, "exists", key, None),
-            Verb::Set { key, value } => write_body(out, "set", key, Some(value)),
-            Verb::Remove { key } => write_body(out, "rm", key, None),
-            Verb::Batch(changes) => {
-                out.extend_from_slice(b"{\"batch\":[");
-                for (position, change) in changes.iter().enumerate() {
-                    if position > 0 {
-                        out.push(b',');
-                    }
-                    match change {
-                        Change::Set { key, value } => write_body(out, "set", key, Some(value)),
-                        Change::Remove { key } => write_body(out, "rm", key, None),
-                    }
-                    out.push(b'}');
-                }
-                out.push(b']');
+            (None, Some(word)) => {
+                let message = format!("unknown verb {}; use one of {VERBS}", quoted(&word));
+                WireError::new(ErrorCode::UnknownVerb, message)
             }
-        }
-        write_id(out, self.id.as_ref());
-        out.extend_from_slice(b"}\n");
-    }
-}
-
-/// Appends `{"verb":{"key":..,"value":..}` and leaves the outer object open.
-fn write_body(out: &mut Vec<u8>, verb: &str, key: &[u8], value: Option<&[u8]>) {
-    out.extend_from_slice(b"{\"");
-    out.extend_from_slice(verb.as_bytes());
-    out.extend_from_slice(b"\":{");
-    text::write_field(out, "key", key);
-    if let Some(value) = value {
-        out.push(b',');
-        text::write_field(out, "value", value);
-    }
-    out.push(b'}');
-}
-
-/// Appends `,"id":..` when there is an id.
-pub(crate) fn write_id(out: &mut Vec<u8>, id: Option<&RequestId>) {
-    if let Some(id) = id {
-        out.extend_from_slice(b",\"id\":");
-        serde_json::to_writer(out, id).expect("writing a number or a string into memory can't fail");
+            (None, None) => {
+                WireError::new(ErrorCode::InvalidRequest, format!("a request has no verb; use one of {VERBS}"))
+            }
+        };
+        Err(Response { body: Err(error), id })
     }
 }
 
@@ -222,6 +104,8 @@ struct Envelope {
     id: Option<RequestId>,
     /// The first name that is neither a verb nor `id`.
     unknown: Option<String>,
+    /// How many changes the batch has, if there is one; `verb` holds no more than the limit.
+    changes: usize,
 }
 
 impl<'de> Deserialize<'de> for Envelope {
@@ -240,7 +124,7 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope, A::Error> {
-        let mut envelope = Envelope { verb: None, id: None, unknown: None };
+        let mut envelope = Envelope { verb: None, id: None, unknown: None, changes: 0 };
         while let Some(name) = map.next_key::<OuterName>()? {
             let verb = match name {
                 OuterName::Id => {
@@ -266,7 +150,11 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
                     let (key, value) = map.next_value_seed(Body { fields: Fields::KeyAndValue })?;
                     Verb::Set { key, value }
                 }
-                OuterName::Batch => Verb::Batch(map.next_value::<Changes>()?.0),
+                OuterName::Batch => {
+                    let Changes { list, count } = map.next_value()?;
+                    envelope.changes = count;
+                    Verb::Batch(list)
+                }
             };
             if envelope.verb.replace(verb).is_some() {
                 return Err(Error::custom("a request has one verb, this one has more"));
@@ -365,8 +253,11 @@ impl fmt::Display for Expected {
     }
 }
 
-/// The array after `batch`.
-struct Changes(Vec<Change>);
+/// The array after `batch`. Changes over the limit are counted and not kept.
+struct Changes {
+    list: Vec<Change>,
+    count: usize,
+}
 
 impl<'de> Deserialize<'de> for Changes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -378,45 +269,30 @@ impl<'de> Deserialize<'de> for Changes {
                 formatter.write_str("an array of `{\"set\":{..}}` and `{\"rm\":{..}}`")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Changes, A::Error> {
-                let mut changes = Vec::new();
-                while let Some(envelope) = list.next_element::<Envelope>()? {
-                    let Envelope { verb, id, unknown } = envelope;
-                    let change = match (verb, id, unknown) {
-                        (Some(Verb::Set { key, value }), None, None) => Change::Set { key, value },
-                        (Some(Verb::Remove { key }), None, None) => Change::Remove { key },
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Changes, A::Error> {
+                let mut list = Vec::new();
+                while list.len() < MAX_BATCH_CHANGES {
+                    let Some(envelope) = sequence.next_element::<Envelope>()? else {
+                        return Ok(Changes { count: list.len(), list });
+                    };
+                    let change = match envelope {
+                        Envelope { verb: Some(Verb::Set { key, value }), id: None, unknown: None, .. } => {
+                            Change::Set { key, value }
+                        }
+                        Envelope { verb: Some(Verb::Remove { key }), id: None, unknown: None, .. } => {
+                            Change::Remove { key }
+                        }
                         _ => return Err(Error::custom("a change in a batch is `{\"set\":{..}}` or `{\"rm\":{..}}`")),
                     };
-                    changes.push(change);
+                    list.push(change);
                 }
-                Ok(Changes(changes))
+                let mut count = list.len();
+                while sequence.next_element::<IgnoredAny>()?.is_some() {
+                    count += 1;
+                }
+                Ok(Changes { list, count })
             }
         }
         deserializer.deserialize_seq(List)
-    }
-}
-
-impl<'de> Deserialize<'de> for RequestId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Id;
-        impl Visitor<'_> for Id {
-            type Value = RequestId;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(formatter, "an id: a whole number from 0, or text of at most {MAX_ID_BYTES} bytes")
-            }
-
-            fn visit_u64<E: Error>(self, number: u64) -> Result<RequestId, E> {
-                Ok(RequestId::Number(number))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<RequestId, E> {
-                if text.len() > MAX_ID_BYTES {
-                    return Err(E::invalid_length(text.len(), &self));
-                }
-                Ok(RequestId::Text(text.to_owned()))
-            }
-        }
-        deserializer.deserialize_any(Id)
     }
 }
