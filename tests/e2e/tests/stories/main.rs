@@ -1,0 +1,103 @@
+//! The stories of Aryavarth KVS, told on a real Kubernetes.
+//!
+//! `make test` runs them. By hand, on a test cluster that runs (`tests/bin/test` says how), and with a part of a story's
+//! name to tell only some:
+//!
+//! ```text
+//! KVS_E2E_STATE=.cluster/test KVS_E2E_TOOLS=~/.cache/aryavarth-kvs/tools \
+//!   cargo test -p kvs-e2e --features cluster -- strategy
+//! ```
+//! `KVS_E2E_KEEP=1` leaves the namespaces of failed stories. What the stories stand on is the library of this crate.
+//!
+//! What must hold: the operator is installed once; stories that need it run side by side, each in its own namespace;
+//! the one that takes it away comes last.
+
+mod charts;
+mod durability;
+mod metrics;
+mod refusals;
+mod repair;
+mod retention;
+mod serving;
+mod strategy;
+
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use kvs_e2e::cluster::{Cluster, OPERATOR_NAMESPACE};
+use kvs_e2e::runner::{self, Story, Summary};
+use kvs_e2e::{Failure, Settings};
+
+/// Stories at a time: they mostly wait for pods, and two cores start about so many at once.
+const SIDE_BY_SIDE: usize = 5;
+
+/// The story before all others.
+fn first_act() -> Vec<Story> {
+    vec![
+        Story::new("the_chart_installs_the_operator_under_restricted_pod_security", charts::operator_installs)
+            .leaves(OPERATOR_NAMESPACE),
+    ]
+}
+
+/// The stories that run side by side, the longest first.
+fn second_act() -> Vec<Story> {
+    vec![
+        Story::new("every_acknowledged_key_survives_sigkill_and_the_pods_end", durability::acknowledged_keys_survive),
+        Story::new("what_kubectl_breaks_is_repaired_and_then_nothing_is_written", repair::broken_children_are_repaired),
+        Story::new("every_engine_and_strategy_serves", serving::every_engine_and_strategy),
+        Story::new("a_deleted_store_leaves_its_claim_to_the_next_of_its_name", retention::claim_is_adopted),
+        Story::new("a_change_of_strategy_rolls_the_pod_and_keeps_the_data", strategy::change_keeps_the_data),
+        Story::new("the_operators_chart_passes_its_helm_test", charts::operator_passes_its_test),
+        Story::new("the_stores_chart_makes_a_store_that_passes_its_helm_test", charts::store_passes_its_test),
+        Story::new("what_is_refused_is_refused_in_words", refusals::refused_in_words),
+        Story::new("metrics_are_what_prometheus_reads", metrics::promtool_agrees),
+    ]
+}
+
+/// The story that takes the operator away.
+fn last_act() -> Vec<Story> {
+    vec![Story::new("stores_outlive_helm_uninstall_and_are_adopted_again", retention::stores_outlive_the_operator)]
+}
+
+fn main() -> ExitCode {
+    // Flags of the usual test program have no meaning here.
+    let words: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    // One thread: the stories wait, and what they wait for needs the machine more.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let told = runtime.map_err(Failure::io("starting")).and_then(|runtime| runtime.block_on(tell(&words)));
+    match told {
+        Ok(summary) => {
+            eprintln!("{summary}");
+            if summary.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(failure) => {
+            eprintln!("kvs-e2e: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Tells the acts one after the other and cleans up. Without the first act there is nothing to tell.
+async fn tell(words: &[String]) -> Result<Summary, Failure> {
+    let cluster = Rc::new(Cluster::connect(Settings::from_environment()?).await?);
+    cluster.prepare().await?;
+    runner::remember_panics();
+    let mut summary = Summary::default();
+    runner::tell(&cluster, first_act(), 1, &mut summary).await;
+    if summary.failed.is_empty() {
+        runner::tell(&cluster, chosen(second_act(), words, &mut summary), SIDE_BY_SIDE, &mut summary).await;
+        runner::tell(&cluster, chosen(last_act(), words, &mut summary), 1, &mut summary).await;
+    }
+    if summary.failed.is_empty() || !cluster.settings.keep_failed {
+        cluster.purge().await?;
+    }
+    Ok(summary)
+}
+
+/// The stories whose name holds one of the words, or all where there are none.
+fn chosen(act: Vec<Story>, words: &[String], summary: &mut Summary) -> Vec<Story> {
+    let is_wanted = |story: &Story| words.is_empty() || words.iter().any(|word| story.name().contains(word.as_str()));
+    let (wanted, others): (Vec<Story>, Vec<Story>) = act.into_iter().partition(is_wanted);
+    summary.left_out += others.len();
+    wanted
+}
