@@ -22,7 +22,9 @@ pub fn start(config: &LogConfig) -> Result<(), ServerError> {
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
+    // The convention of no-color.org: any text in the variable turns colours off.
+    let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // A second call, in a test, changes nothing.
     let _ = if json { builder.json().flatten_event(true).try_init() } else { builder.try_init() };
     std::panic::set_hook(Box::new(|panic| tracing::error!("a fault of the server: {panic}")));
