@@ -3,11 +3,18 @@
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::cluster::{OPERATOR_NAMESPACE, OPERATOR_RELEASE};
 use crate::failure::Failure;
+use crate::waiting::{NotYet, until};
+
+/// Without a write for so long, the operator is done with what it was told.
+const CALM: Duration = Duration::from_secs(2);
+/// The longest wait for that.
+const REST_LIMIT: Duration = Duration::from_secs(30);
 
 /// The API server's audit log.
 #[derive(Debug, Clone)]
@@ -47,6 +54,25 @@ impl AuditLog {
         let operator = format!("system:serviceaccount:{OPERATOR_NAMESPACE}:{OPERATOR_RELEASE}");
         let text = String::from_utf8_lossy(&text);
         Ok(text.lines().filter_map(|line| write_of(line, &operator, namespace)).collect())
+    }
+
+    /// Waits until the operator has written nothing in a namespace for [`CALM`]: the last words of what came before may
+    /// come a moment after it. Returns where the silence begins.
+    ///
+    /// # Errors
+    /// When it goes on writing, with what it writes.
+    pub async fn at_rest(&self, namespace: &str) -> Result<Position, Failure> {
+        let mut silence = (self.end()?, Instant::now());
+        let mut last = Vec::new();
+        until(format!("the operator is at rest in {namespace}"), REST_LIMIT, async || {
+            let news = self.operator_writes(namespace, silence.0)?;
+            if !news.is_empty() {
+                silence = (self.end()?, Instant::now());
+                last = news;
+            }
+            if silence.1.elapsed() >= CALM { Ok(silence.0) } else { Err(NotYet(format!("it wrote {last:?}"))) }
+        })
+        .await
     }
 
     fn failure(&self) -> impl FnOnce(std::io::Error) -> Failure {

@@ -176,10 +176,10 @@ impl Cluster {
             if left.is_empty() { Ok(()) } else { Err(NotYet(left.join(", "))) }
         })
         .await?;
-        // What has no namespace: the definition and the roles.
+        // What has no namespace, and the one of deploy/operator.yaml.
         self.kubectl("default")
             .args(["delete", "--ignore-not-found", "--selector", "app.kubernetes.io/part-of=aryavarth-kvs"])
-            .args(["customresourcedefinitions,clusterroles,clusterrolebindings"])
+            .args(["customresourcedefinitions,clusterroles,clusterrolebindings,namespaces"])
             .succeed()
             .await
             .map(drop)

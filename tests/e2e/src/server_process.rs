@@ -1,10 +1,12 @@
-//! The server's process on this machine, for the one thing that Kubernetes can't do: kill it without a word.
+//! `ServerProcess`: the server's process on this machine, for what Kubernetes can't do: kill it without a word, or damage
+//! its volume under its feet.
 //!
 //! What must hold: only the process of the given container is killed. It is held by a file descriptor while it is looked
 //! at, so that no other process can take its number meanwhile; and its control group names the container.
 
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Pod;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -14,15 +16,37 @@ use crate::failure::Failure;
 /// The server's program.
 const PROGRAM: &str = "kvs-server";
 
-/// Kills the server of a pod with SIGKILL.
-///
-/// # Errors
-/// When the pod has no running server, or its process is not on this machine.
-pub fn kill(pod: &Pod) -> Result<(), Failure> {
-    let container = container_id(pod).ok_or_else(|| Failure::Unexpected("the pod has no running container".into()))?;
-    let (pid, handle) = find(&container)?;
-    pidfd_send_signal(&handle, Signal::KILL)
-        .map_err(|error| Failure::io(format!("killing process {pid}"))(error.into()))
+/// The running server of a pod.
+#[derive(Debug)]
+pub struct ServerProcess {
+    pid: u32,
+    handle: OwnedFd,
+}
+
+impl ServerProcess {
+    /// The server of a pod whose node is on this machine.
+    ///
+    /// # Errors
+    /// When the pod has no running server, or its process is not on this machine.
+    pub fn of(pod: &Pod) -> Result<Self, Failure> {
+        let container = container_id(pod);
+        find(&container.ok_or_else(|| Failure::Unexpected("the pod has no running container".into()))?)
+    }
+
+    /// Kills it with SIGKILL.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    pub fn kill(&self) -> Result<(), Failure> {
+        let killed = pidfd_send_signal(&self.handle, Signal::KILL);
+        killed.map_err(|error| Failure::io(format!("killing process {}", self.pid))(error.into()))
+    }
+
+    /// The server's file system as this machine sees it, its volume included.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.pid))
+    }
 }
 
 /// The id of the pod's one container.
@@ -34,10 +58,10 @@ fn container_id(pod: &Pod) -> Option<String> {
 }
 
 /// The one process of that program in that container.
-fn find(container: &str) -> Result<(u32, OwnedFd), Failure> {
+fn find(container: &str) -> Result<ServerProcess, Failure> {
     let entries = fs::read_dir("/proc").map_err(Failure::io("listing processes"))?;
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let mut found: Vec<(u32, OwnedFd)> = pids.filter_map(|pid| Some((pid, open_if_in(pid, container)?))).collect();
+    let mut found: Vec<ServerProcess> = pids.filter_map(|pid| open_if_in(pid, container)).collect();
     match (found.pop(), found.len()) {
         (Some(one), 0) => Ok(one),
         (None, _) => Err(Failure::Unexpected(format!(
@@ -47,8 +71,8 @@ fn find(container: &str) -> Result<(u32, OwnedFd), Failure> {
     }
 }
 
-/// A handle on a process, if it is the server of that container.
-fn open_if_in(pid: u32, container: &str) -> Option<OwnedFd> {
+/// A process, if it is the server of that container.
+fn open_if_in(pid: u32, container: &str) -> Option<ServerProcess> {
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
     let is_it = || {
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
@@ -59,7 +83,7 @@ fn open_if_in(pid: u32, container: &str) -> Option<OwnedFd> {
     let handle = pidfd_open(raw, PidfdFlags::empty()).ok()?;
     // Once more, now that the number can't change its owner unnoticed.
     is_it()?;
-    Some(handle)
+    Some(ServerProcess { pid, handle })
 }
 
 /// Whether a process's control groups are those of a container: the last part of each path is its id, with a prefix

@@ -10,9 +10,10 @@ use kube::ResourceExt as _;
 use kvs_e2e::forward::KvsClient;
 use kvs_e2e::namespace::Namespace;
 use kvs_e2e::runner::Told;
+use kvs_e2e::server_process::ServerProcess;
 use kvs_e2e::store::{READY_LIMIT, Store, is_ready};
 use kvs_e2e::unicode::{self, Character};
-use kvs_e2e::{Failure, NotYet, server_process, until};
+use kvs_e2e::{Failure, NotYet, until};
 use kvs_protocol::{Answer, ClientError, Request, Verb};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{sleep, timeout};
@@ -40,6 +41,7 @@ struct Stage {
     imported: Cell<bool>,
     over: Cell<bool>,
     acknowledged: Cell<u64>,
+    interrupted: Cell<u64>,
 }
 
 /// What writers were told is stored.
@@ -54,7 +56,7 @@ pub(super) async fn acknowledged_keys_survive(namespace: Namespace) -> Told {
     store.ready().await?;
 
     let stage = Stage::default();
-    let (_, _, first, second) = try_join!(
+    let ((), (), first, second) = try_join!(
         import(&store, &characters, &stage),
         misfortune(&store, &stage),
         write(&store, "first", &stage),
@@ -71,7 +73,7 @@ async fn misfortune(store: &Store, stage: &Stage) -> Told {
     reached("the import is in its first third", || stage.lines_written.get() >= KILL_AFTER_LINES).await?;
     reached("the writers write", || stage.acknowledged.get() > 0).await?;
     let before = store.pod().await?;
-    server_process::kill(&before)?;
+    ServerProcess::of(&before)?.kill()?;
     stage.killed.set(true);
     let restarted = until("the server is started again by its node", READY_LIMIT, async || {
         let pod = store.pod().await?;
@@ -124,7 +126,11 @@ async fn import(store: &Store, characters: &[Character], stage: &Stage) -> Told 
             reached("the pod was deleted", || stage.deleted.get()).await?;
         }
         let text: String = lines.iter().map(Character::json_line).collect();
-        pipe.write_all(text.as_bytes()).await.map_err(Failure::io("writing to the import"))?;
+        if let Err(error) = pipe.write_all(text.as_bytes()).await {
+            // It has ended; its own words say why.
+            program.finish().await?;
+            return Err(Failure::io("writing to the import")(error));
+        }
         stage.lines_written.set(written + lines.len());
     }
     drop(pipe);
@@ -151,6 +157,7 @@ async fn write(store: &Store, writer: &str, stage: &Stage) -> Result<Acknowledge
             let answer = timeout(ANSWER_LIMIT, client.set(key.clone(), value.clone())).await;
             if let Some(cause) = cause_of(answer) {
                 connection = None;
+                stage.interrupted.set(stage.interrupted.get() + 1);
                 return Err(NotYet(cause));
             }
             Ok(())

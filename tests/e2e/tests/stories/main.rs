@@ -10,9 +10,10 @@
 //! `KVS_E2E_KEEP=1` leaves the namespaces of failed stories. What the stories stand on is the library of this crate.
 //!
 //! What must hold: the operator is installed once; stories that need it run side by side, each in its own namespace;
-//! the one that takes it away comes last.
+//! those that take it away come last.
 
 mod charts;
+mod damage;
 mod durability;
 mod metrics;
 mod refusals;
@@ -44,6 +45,7 @@ fn second_act() -> Vec<Story> {
     vec![
         Story::new("every_acknowledged_key_survives_sigkill_and_the_pods_end", durability::acknowledged_keys_survive),
         Story::new("what_kubectl_breaks_is_repaired_and_then_nothing_is_written", repair::broken_children_are_repaired),
+        Story::new("damage_of_acknowledged_data_is_told_and_not_served", damage::damage_is_told),
         Story::new("every_engine_and_strategy_serves", serving::every_engine_and_strategy),
         Story::new("a_deleted_store_leaves_its_claim_to_the_next_of_its_name", retention::claim_is_adopted),
         Story::new("a_change_of_strategy_rolls_the_pod_and_keeps_the_data", strategy::change_keeps_the_data),
@@ -54,9 +56,12 @@ fn second_act() -> Vec<Story> {
     ]
 }
 
-/// The story that takes the operator away.
+/// The stories that take the operator away.
 fn last_act() -> Vec<Story> {
-    vec![Story::new("stores_outlive_helm_uninstall_and_are_adopted_again", retention::stores_outlive_the_operator)]
+    vec![
+        Story::new("stores_outlive_helm_uninstall_and_are_adopted_again", retention::stores_outlive_the_operator),
+        Story::new("the_manifests_serve_without_helm", retention::manifests_serve_without_helm),
+    ]
 }
 
 fn main() -> ExitCode {

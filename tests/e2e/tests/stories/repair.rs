@@ -10,12 +10,10 @@ use kvs_e2e::namespace::Namespace;
 use kvs_e2e::runner::Told;
 use kvs_e2e::store::Store;
 use kvs_e2e::{Failure, NotYet, until};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 /// The longest wait for a repair. It takes milliseconds where the operator has nothing else to do.
 const REPAIR_LIMIT: Duration = Duration::from_secs(30);
-/// Without a write for so long, the repairs are over.
-const CALM: Duration = Duration::from_secs(2);
 /// How long nothing must be written by an operator whose store is as it should be.
 const SILENCE: Duration = Duration::from_secs(20);
 
@@ -108,7 +106,7 @@ async fn replaced_image_is_restored(store: &Store) -> Told {
 /// No write by the operator for a while. That the log would tell of one is proven by those that came before.
 async fn nothing_is_written(store: &Store, audit: &AuditLog, told_since: Position) -> Told {
     let writes = |since| audit.operator_writes(&store.namespace.name, since);
-    let begin = calm_begins(audit, writes).await?;
+    let begin = audit.at_rest(&store.namespace.name).await?;
     let earlier = writes(told_since)?;
     for expected in ["patch statefulsets orders", "patch services orders", "patch kvsstores/status orders"] {
         assert!(earlier.iter().any(|write| write == expected), "the log lacks '{expected}': {earlier:?}");
@@ -117,22 +115,6 @@ async fn nothing_is_written(store: &Store, audit: &AuditLog, told_since: Positio
     let later = writes(begin)?;
     assert!(later.is_empty(), "a quiet store was written to: {later:?}");
     Ok(())
-}
-
-/// The end of the log after the last repair's last word: status and events may come a moment after Ready.
-async fn calm_begins(
-    audit: &AuditLog,
-    writes: impl Fn(Position) -> Result<Vec<String>, Failure>,
-) -> Result<Position, Failure> {
-    let mut since = (audit.end()?, Instant::now());
-    until("the operator comes to rest", REPAIR_LIMIT, async || {
-        let news = writes(since.0)?;
-        if !news.is_empty() {
-            since = (audit.end()?, Instant::now());
-        }
-        if since.1.elapsed() >= CALM { Ok(since.0) } else { Err(NotYet(format!("last writes: {news:?}"))) }
-    })
-    .await
 }
 
 async fn stateful_set(store: &Store) -> Result<StatefulSet, Failure> {

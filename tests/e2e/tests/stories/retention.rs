@@ -11,7 +11,7 @@ use kvs_e2e::cluster::{Helm, OPERATOR_NAMESPACE, OPERATOR_RELEASE};
 use kvs_e2e::namespace::Namespace;
 use kvs_e2e::runner::Told;
 use kvs_e2e::store::Store;
-use kvs_e2e::{Failure, NotYet, until};
+use kvs_e2e::{Failure, NotYet, repository, until};
 
 /// The longest wait for the children of a deleted store to be gone.
 const GONE_LIMIT: Duration = Duration::from_secs(60);
@@ -85,6 +85,29 @@ pub(super) async fn stores_outlive_the_operator(namespace: Namespace) -> Told {
     assert_eq!(store.server_status().await?["pool"], "naive", "the new operator serves the old store");
     assert_eq!(store.get("order/1").await?, "kept");
     assert_eq!(store.get("order/2").await?, "set without an operator");
+    Ok(())
+}
+
+/// The manifests of deploy/, for people without Helm, make the same operator; deleting it leaves the stores.
+pub(super) async fn manifests_serve_without_helm(namespace: Namespace) -> Told {
+    let cluster = &namespace.cluster;
+    let helm = cluster.helm(Helm::Four, OPERATOR_NAMESPACE);
+    helm.args(["uninstall", OPERATOR_RELEASE, "--ignore-not-found", "--wait"]).limit(GONE_LIMIT * 2).succeed().await?;
+
+    let file = |name: &str| repository().join("deploy").join(name).display().to_string();
+    let (definition, operator) = (file("crds.yaml"), file("operator.yaml"));
+    let kubectl = || cluster.kubectl("kvs-system").limit(GONE_LIMIT * 2);
+    kubectl().args(["apply", "--server-side", "--filename", &definition, "--filename", &operator]).succeed().await?;
+    let rollout = ["rollout", "status", "deployment/kvs-operator", "--timeout=90s"];
+    kubectl().args(rollout).succeed().await?;
+    let store = namespace.store("orders");
+    store.apply("{}").await?;
+    store.ready().await?;
+    store.set("order/1", "kept").await?;
+
+    kubectl().args(["delete", "--filename", &operator]).succeed().await?;
+    store.read().await?;
+    assert_eq!(store.get("order/1").await?, "kept", "deleting the operator's manifest leaves its stores");
     Ok(())
 }
 
