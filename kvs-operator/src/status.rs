@@ -209,7 +209,7 @@ fn progressing(
     if !rollout.is_complete() {
         return Verdict::yes("WaitingForMembers", format!("{}/{} members answer", rollout.ready, rollout.wanted));
     }
-    if !growth.holds && growth.reason == "Growing" {
+    if !growth.holds && matches!(growth.reason, "Growing" | "FileSystemResizePending") {
         return Verdict::yes("GrowingStorage", growth.message.clone());
     }
     Verdict::no("Stable", "everything is as the spec asks")
@@ -249,10 +249,23 @@ fn growth(observed: &Observed, verdict: Result<&ValidStore, &[Refusal]>, outcome
         Some(claim) => {
             let has = capacity(claim).map_or("none", |quantity| quantity.0.as_str());
             let message = format!("{} has {has} and is to have {}", claim.name_any(), valid.storage_size.0);
-            Verdict::no("Growing", message)
+            match resize_pending(claim) {
+                Some(cause) => {
+                    Verdict::no("FileSystemResizePending", format!("{message}: {cause}; if this lasts, delete the pod"))
+                }
+                None => Verdict::no("Growing", message),
+            }
         }
         None => Verdict::yes("AsRequested", format!("every volume has at least {}", valid.storage_size.0)),
     }
+}
+
+/// What a driver says that has grown the volume, and whose node has yet to grow the file system; some nodes do so only
+/// when the pod starts.
+fn resize_pending(claim: &PersistentVolumeClaim) -> Option<&str> {
+    let conditions = claim.status.as_ref()?.conditions.as_ref()?;
+    let pending = conditions.iter().find(|condition| condition.type_ == "FileSystemResizePending")?;
+    (pending.status == "True").then_some(pending.message.as_deref().unwrap_or("waits for its pod to end"))
 }
 
 /// The API server's answer, with what to do about the one that most people meet.
