@@ -21,6 +21,7 @@
 
 mod commit;
 mod files;
+mod open;
 mod unsettled;
 
 use std::any::Any;
@@ -29,7 +30,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
 use crate::completion::{Complete, Completion, Waiter};
 use crate::engine::KvsEngine;
@@ -41,14 +41,8 @@ use crate::stats::Stats;
 
 use commit::{Committer, Held, Queue};
 use files::{Barrier, Files};
+use open::{from_sled, open_sled};
 use unsettled::Unsettled;
-
-/// Pages that sled keeps in memory, in bytes. Its default of 1 GiB does not fit a small pod.
-const CACHE_BYTES: u64 = 64 * 1024 * 1024;
-/// How long to wait for sled's own lock on its file. Threads of sled can hold it a moment after a store was closed.
-const SLED_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often to try within that time.
-const SLED_LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// A sled database: a handle that is cheap to clone. The last handle that is dropped closes the store.
 #[derive(Clone)]
@@ -345,45 +339,6 @@ impl Drop for Inner {
         if let Err(error) = self.close() {
             tracing::error!(folder = %self.folder.display(), %error, "the store was closed after a failure");
         }
-    }
-}
-
-/// Opens sled's own files; the folder's lock must be held.
-fn open_sled(folder: &Path) -> Result<::sled::Db> {
-    let deadline = Instant::now() + SLED_LOCK_TIMEOUT;
-    loop {
-        let config = ::sled::Config::new().path(folder).cache_capacity(CACHE_BYTES);
-        // sled's start asserts where a check would do; a damaged file must end in an error, not in a panic.
-        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
-        match opened {
-            Ok(Ok(db)) => return Ok(db),
-            Ok(Err(error)) if !is_lock_failure(&error) => return Err(from_sled(folder, error)),
-            Ok(Err(_)) if Instant::now() < deadline => thread::sleep(SLED_LOCK_RETRY),
-            Ok(Err(_)) => return Err(Error::Locked { folder: folder.to_owned() }),
-            Err(panic) => {
-                let reason = format!("cannot open {}: it panicked: {}", folder.display(), panic_message(&*panic));
-                return Err(Error::Sled(reason));
-            }
-        }
-    }
-}
-
-/// Whether sled found its file locked. It says so in words only; version 0.34 is final, so they stay.
-fn is_lock_failure(error: &::sled::Error) -> bool {
-    matches!(error, ::sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
-}
-
-/// sled's error as ours.
-fn from_sled(folder: &Path, error: ::sled::Error) -> Error {
-    match error {
-        ::sled::Error::Io(source) => Error::io(format!("sled in {}", folder.display()), source),
-        ::sled::Error::Corruption { at, .. } => Error::Corruption {
-            file: folder.join("db"),
-            offset: at.map_or(0, |pointer| pointer.lid()),
-            sequence: 0,
-            reason: "sled cannot read what it wrote (it keeps no sequence numbers)".into(),
-        },
-        error => Error::Sled(error.to_string()),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::options::SyncPolicy;
