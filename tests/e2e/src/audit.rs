@@ -26,6 +26,19 @@ pub struct AuditLog {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position(u64);
 
+/// One request of the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// What was asked, such as `patch kvsstores/status orders`.
+    pub deed: String,
+    /// Where; empty when it was about all namespaces.
+    pub namespace: String,
+    /// Whether it was meant to change something.
+    pub is_write: bool,
+    /// Whether its rights let it.
+    pub is_allowed: bool,
+}
+
 impl AuditLog {
     /// The log in that file.
     #[must_use]
@@ -47,13 +60,24 @@ impl AuditLog {
     /// # Errors
     /// When the log can't be read.
     pub fn operator_writes(&self, namespace: &str, since: Position) -> Result<Vec<String>, Failure> {
+        let requests = self.operator_requests(since)?.into_iter();
+        Ok(requests
+            .filter(|request| request.is_write && request.namespace == namespace)
+            .map(|done| done.deed)
+            .collect())
+    }
+
+    /// Everything that the operator asked for since that position, in order.
+    ///
+    /// # Errors
+    /// When the log can't be read.
+    pub fn operator_requests(&self, since: Position) -> Result<Vec<Request>, Failure> {
         let mut file = File::open(&self.path).map_err(self.failure())?;
         file.seek(SeekFrom::Start(since.0)).map_err(self.failure())?;
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(self.failure())?;
         let operator = format!("system:serviceaccount:{OPERATOR_NAMESPACE}:{OPERATOR_RELEASE}");
-        let text = String::from_utf8_lossy(&text);
-        Ok(text.lines().filter_map(|line| write_of(line, &operator, namespace)).collect())
+        Ok(String::from_utf8_lossy(&text).lines().filter_map(|line| Request::parse(line, &operator)).collect())
     }
 
     /// Waits until the operator has written nothing in a namespace for [`CALM`]: the last words of what came before may
@@ -80,25 +104,28 @@ impl AuditLog {
     }
 }
 
-/// The write of a user in a namespace that a line tells of, if it does. A request is logged at several stages; only its
-/// end counts. A line that is being written is no JSON yet.
-fn write_of(line: &str, user: &str, namespace: &str) -> Option<String> {
-    // Most lines are someone else's, and parsing is dear.
-    if !line.contains(user) {
-        return None;
+impl Request {
+    /// The request of a user that a line tells of, if it does. A watch is logged at its begin and at its end; only ends
+    /// count. A line that is being written is no JSON yet.
+    fn parse(line: &str, user: &str) -> Option<Self> {
+        // Most lines are someone else's, and parsing is dear.
+        if !line.contains(user) {
+            return None;
+        }
+        let event: Value = serde_json::from_str(line).ok()?;
+        if event["user"]["username"] != user || event["stage"] != "ResponseComplete" {
+            return None;
+        }
+        let verb = event["verb"].as_str()?;
+        let word = |field: &str| event["objectRef"][field].as_str().unwrap_or_default();
+        let subresource = if word("subresource").is_empty() { "" } else { "/" };
+        Some(Self {
+            deed: format!("{verb} {}{subresource}{} {}", word("resource"), word("subresource"), word("name")),
+            namespace: word("namespace").to_owned(),
+            is_write: !matches!(verb, "get" | "list" | "watch"),
+            is_allowed: event["annotations"]["authorization.k8s.io/decision"] == "allow",
+        })
     }
-    let event: Value = serde_json::from_str(line).ok()?;
-    let verb = event["verb"].as_str()?;
-    let object = &event["objectRef"];
-    let is_ours = event["user"]["username"] == user
-        && object["namespace"] == namespace
-        && event["stage"] == "ResponseComplete"
-        && !matches!(verb, "get" | "list" | "watch");
-    is_ours.then(|| {
-        let word = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
-        let subresource = object["subresource"].as_str().map(|name| format!("/{name}")).unwrap_or_default();
-        format!("{verb} {}{subresource} {}", word("resource"), word("name"))
-    })
 }
 
 #[cfg(test)]
@@ -106,27 +133,26 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn line(verb: &str, user: &str, namespace: &str, stage: &str) -> String {
+    fn line(verb: &str, user: &str, stage: &str, decision: &str) -> String {
         json!({
             "kind": "Event", "verb": verb, "stage": stage, "user": {"username": user},
-            "objectRef": {"namespace": namespace, "resource": "kvsstores", "subresource": "status", "name": "orders"},
+            "objectRef": {"namespace": "shop", "resource": "kvsstores", "subresource": "status", "name": "orders"},
+            "annotations": {"authorization.k8s.io/decision": decision},
         })
         .to_string()
     }
 
     #[test]
-    fn finished_writes_of_one_user_in_one_namespace_are_found() {
-        let found = |line: &str| write_of(line, "operator", "shop");
-        let write = line("patch", "operator", "shop", "ResponseComplete");
-        assert_eq!(found(&write).as_deref(), Some("patch kvsstores/status orders"));
-        assert_eq!(found(&write[..write.len() - 1]), None);
-        for other in [
-            line("watch", "operator", "shop", "ResponseComplete"),
-            line("patch", "operator-2", "shop", "ResponseComplete"),
-            line("patch", "operator", "other", "ResponseComplete"),
-            line("patch", "operator", "shop", "RequestReceived"),
-        ] {
-            assert_eq!(found(&other), None, "{other}");
-        }
+    fn finished_requests_of_one_user_are_found() {
+        let parse = |line: &str| Request::parse(line, "operator");
+        let write = line("patch", "operator", "ResponseComplete", "allow");
+        let deed = "patch kvsstores/status orders".to_owned();
+        let expected = Request { deed, namespace: "shop".into(), is_write: true, is_allowed: true };
+        assert_eq!(parse(&write), Some(expected));
+        assert_eq!(parse(&write[..write.len() - 1]), None);
+        assert_eq!(parse(&line("patch", "operator-2", "ResponseComplete", "allow")), None);
+        assert_eq!(parse(&line("patch", "operator", "RequestReceived", "allow")), None);
+        assert!(!parse(&line("watch", "operator", "ResponseComplete", "allow")).unwrap().is_write);
+        assert!(!parse(&line("patch", "operator", "ResponseComplete", "forbid")).unwrap().is_allowed);
     }
 }

@@ -12,6 +12,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt as _};
 use tempfile::TempDir;
 
+use crate::audit::{AuditLog, Position};
 use crate::failure::Failure;
 use crate::namespace::MADE_BY_STORIES;
 use crate::process::Program;
@@ -38,6 +39,10 @@ pub struct Cluster {
     pub client: Client,
     /// What this run's namespaces have in common and no other run's.
     pub run: String,
+    /// What the API server was asked for.
+    pub audit: AuditLog,
+    /// Where the log stood when this run began.
+    pub began: Position,
     /// The home of the programs: their caches vanish with it.
     home: TempDir,
 }
@@ -78,7 +83,9 @@ impl Cluster {
         eprintln!("Kubernetes {} of {}", version.git_version, settings.kubeconfig.display());
         let home = tempfile::tempdir().map_err(Failure::io("making a folder for the programs"))?;
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        Ok(Self { settings, client, run: format!("e2e-{:x}", seconds & 0x00ff_ffff), home })
+        let audit = AuditLog::new(settings.audit_log.clone());
+        let began = audit.end()?;
+        Ok(Self { settings, client, audit, began, run: format!("e2e-{:x}", seconds & 0x00ff_ffff), home })
     }
 
     /// kubectl, as this cluster's administrator.
@@ -138,11 +145,11 @@ impl Cluster {
         Api::namespaced_with(self.client.clone(), namespace, &kvs_stores())
     }
 
-    /// Refuses a cluster that serves somebody else, and takes away what an interrupted run left.
+    /// Refuses a cluster that serves somebody else, and takes away what an interrupted run left. Then this run begins.
     ///
     /// # Errors
     /// When the cluster is not for tests, or the rest of an earlier run does not go.
-    pub async fn prepare(&self) -> Result<(), Failure> {
+    pub async fn prepare(&mut self) -> Result<(), Failure> {
         let definitions = Api::<CustomResourceDefinition>::all(self.client.clone());
         let definition =
             definitions.get_opt(DEFINITION).await.map_err(Failure::kubernetes("reading the definition"))?;
@@ -150,12 +157,14 @@ impl Cluster {
             definition.annotations().get("meta.helm.sh/release-namespace").cloned().unwrap_or_default()
         });
         match owner.as_deref() {
-            None | Some(OPERATOR_NAMESPACE) => self.purge().await,
-            Some(_) => Err(Failure::Setup(
-                "this cluster serves KvsStores already; set KVS_E2E_STATE to a cluster for tests, as `make test` does"
-                    .into(),
-            )),
+            None | Some(OPERATOR_NAMESPACE) => self.purge().await?,
+            Some(_) => {
+                let advice = "set KVS_E2E_STATE to a cluster for tests, as `make test` does";
+                return Err(Failure::Setup(format!("this cluster serves KvsStores already; {advice}")));
+            }
         }
+        self.began = self.audit.end()?;
+        Ok(())
     }
 
     /// Takes everything away that stories made, the operator and the definition included. Its order is the worst one:

@@ -5,7 +5,6 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kvs_e2e::audit::AuditLog;
 use kvs_e2e::namespace::Namespace;
 use kvs_e2e::runner::Told;
 use kvs_e2e::server_process::ServerProcess;
@@ -45,7 +44,7 @@ pub(super) async fn damage_is_told(namespace: Namespace) -> Told {
     let refused = store.client(["--timeout", "2", "get", "order/1"]).fail().await?;
     assert!(refused.stderr.contains("LogCorrupted"), "the client passes it on: {}", refused.stderr);
 
-    let audit = AuditLog::new(namespace.cluster.settings.audit_log.clone());
+    let audit = &namespace.cluster.audit;
     let told = audit.at_rest(&namespace.name).await?;
     let restarts = restarts(&store).await?;
     until("the node has restarted the server once more", RESTART_LIMIT, async || {

@@ -15,10 +15,12 @@
 mod charts;
 mod damage;
 mod durability;
+mod growth;
 mod metrics;
 mod refusals;
 mod repair;
 mod retention;
+mod rights;
 mod serving;
 mod strategy;
 
@@ -49,6 +51,7 @@ fn second_act() -> Vec<Story> {
         Story::new("every_engine_and_strategy_serves", serving::every_engine_and_strategy),
         Story::new("a_deleted_store_leaves_its_claim_to_the_next_of_its_name", retention::claim_is_adopted),
         Story::new("a_change_of_strategy_rolls_the_pod_and_keeps_the_data", strategy::change_keeps_the_data),
+        Story::new("a_larger_volume_grows_and_keeps_the_data", growth::volume_grows),
         Story::new("the_operators_chart_passes_its_helm_test", charts::operator_passes_its_test),
         Story::new("the_stores_chart_makes_a_store_that_passes_its_helm_test", charts::store_passes_its_test),
         Story::new("what_is_refused_is_refused_in_words", refusals::refused_in_words),
@@ -56,9 +59,10 @@ fn second_act() -> Vec<Story> {
     ]
 }
 
-/// The stories that take the operator away.
+/// What can be said when all that was told, and the stories that take the operator away.
 fn last_act() -> Vec<Story> {
     vec![
+        Story::new("the_operators_rights_sufficed_so_far", rights::suffice),
         Story::new("stores_outlive_helm_uninstall_and_are_adopted_again", retention::stores_outlive_the_operator),
         Story::new("the_manifests_serve_without_helm", retention::manifests_serve_without_helm),
     ]
@@ -84,8 +88,9 @@ fn main() -> ExitCode {
 
 /// Tells the acts one after the other and cleans up. Without the first act there is nothing to tell.
 async fn tell(words: &[String]) -> Result<Summary, Failure> {
-    let cluster = Rc::new(Cluster::connect(Settings::from_environment()?).await?);
+    let mut cluster = Cluster::connect(Settings::from_environment()?).await?;
     cluster.prepare().await?;
+    let cluster = Rc::new(cluster);
     runner::remember_panics();
     let mut summary = Summary::default();
     runner::tell(&cluster, first_act(), 1, &mut summary).await;

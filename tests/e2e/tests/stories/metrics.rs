@@ -20,7 +20,8 @@ pub(super) async fn promtool_agrees(namespace: Namespace) -> Told {
     }
     let text = store.admin("/metrics").await?;
     check(&namespace.cluster, &text).await?;
-    assert_eq!(value(&text, "kvs_requests_total{code=\"ok\",op=\"set\"}"), before + 3.0, "{text}");
+    // A client that got no answer in time asks again, so there may be more.
+    assert!(value(&text, "kvs_requests_total{code=\"ok\",op=\"set\"}") >= before + 3.0, "{text}");
     assert_eq!(value(&text, "kvs_engine_keys"), 3.0);
     assert_eq!(value(&text, "kvs_pool_workers{pool=\"sharedQueue\"}"), 2.0);
     assert!(value(&text, "kvs_wal_fsyncs_total") >= 1.0);

@@ -5,10 +5,10 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::{Api, ResourceExt as _};
-use kvs_e2e::audit::{AuditLog, Position};
+use kvs_e2e::audit::Position;
 use kvs_e2e::namespace::Namespace;
 use kvs_e2e::runner::Told;
-use kvs_e2e::store::Store;
+use kvs_e2e::store::{READY_LIMIT, Store, is_ready};
 use kvs_e2e::{Failure, NotYet, until};
 use tokio::time::sleep;
 
@@ -20,8 +20,7 @@ const SILENCE: Duration = Duration::from_secs(20);
 /// A deleted Service and edited objects are put back, what a person adds is left alone, and a quiet store costs no
 /// write.
 pub(super) async fn broken_children_are_repaired(namespace: Namespace) -> Told {
-    let audit = AuditLog::new(namespace.cluster.settings.audit_log.clone());
-    let begin = audit.end()?;
+    let begin = namespace.cluster.audit.end()?;
     let store = namespace.store("orders");
     store.apply("{}").await?;
     store.ready().await?;
@@ -32,9 +31,10 @@ pub(super) async fn broken_children_are_repaired(namespace: Namespace) -> Told {
     scaled_set_is_restored(&store).await?;
     replaced_image_is_restored(&store).await?;
 
+    pod_is_the_restored_sets(&store).await?;
     store.ready().await?;
     assert_eq!(store.get("order/1").await?, "kept");
-    nothing_is_written(&store, &audit, begin).await
+    nothing_is_written(&store, begin).await
 }
 
 async fn deleted_service_is_made_again(store: &Store) -> Told {
@@ -103,8 +103,22 @@ async fn replaced_image_is_restored(store: &Store) -> Told {
     .await
 }
 
+/// The StatefulSet's controller may still be busy with what was restored: then another pod is to come.
+async fn pod_is_the_restored_sets(store: &Store) -> Told {
+    until("the pod is made from the restored StatefulSet", READY_LIMIT, async || {
+        let set = stateful_set(store).await?;
+        let pod = store.pod().await?;
+        let status = set.status.unwrap_or_default();
+        let is_seen = status.observed_generation == set.metadata.generation;
+        let is_newest = status.update_revision.as_ref() == pod.labels().get("controller-revision-hash");
+        if is_seen && is_newest && is_ready(&pod) { Ok(()) } else { Err(NotYet(format!("{status:?}"))) }
+    })
+    .await
+}
+
 /// No write by the operator for a while. That the log would tell of one is proven by those that came before.
-async fn nothing_is_written(store: &Store, audit: &AuditLog, told_since: Position) -> Told {
+async fn nothing_is_written(store: &Store, told_since: Position) -> Told {
+    let audit = &store.namespace.cluster.audit;
     let writes = |since| audit.operator_writes(&store.namespace.name, since);
     let begin = audit.at_rest(&store.namespace.name).await?;
     let earlier = writes(told_since)?;

@@ -6,7 +6,6 @@ use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
-use kvs_e2e::audit::AuditLog;
 use kvs_e2e::cluster::{Helm, OPERATOR_NAMESPACE, OPERATOR_RELEASE};
 use kvs_e2e::namespace::Namespace;
 use kvs_e2e::runner::Told;
@@ -64,7 +63,7 @@ pub(super) async fn stores_outlive_the_operator(namespace: Namespace) -> Told {
     assert_eq!(store.get("order/1").await?, "kept");
     store.set("order/2", "set without an operator").await?;
 
-    let audit = AuditLog::new(cluster.settings.audit_log.clone());
+    let audit = &cluster.audit;
     let reinstalled = audit.end()?;
     // The other generation of Helm, which adopts the definition that the first one left.
     cluster.install_operator(Helm::Three).await?;
