@@ -300,6 +300,8 @@ impl Core {
         });
         let output = match written {
             Ok(output) => output,
+            // The manifest that is in force after a crash may list the output: then it has to stay.
+            Err(error @ Error::Poisoned { .. }) => return Err(error),
             Err(error) => {
                 let _ = self.storage.remove(&name);
                 return Err(error);

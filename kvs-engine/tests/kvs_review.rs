@@ -1,0 +1,308 @@
+//! Stories of a second look at the `kvs` engine: each one was told because the engine once got it wrong.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use kvs_engine::storage::{Fault, FaultKind, FaultyStorage, MemoryStorage, Storage, StorageFile};
+use kvs_engine::{Completion, Error, KvStore, KvsEngine, Operation, Options, Outcome};
+
+const EIO: i32 = 5;
+/// How long a story waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Small segments, so that a short story rotates and compacts.
+fn options() -> Options {
+    Options { segment_bytes: 8 * 1024, compaction_threshold_bytes: 8 * 1024, ..Options::default() }
+}
+
+fn open(storage: &MemoryStorage) -> kvs_engine::Result<KvStore> {
+    KvStore::open_storage(Arc::new(storage.clone()), options())
+}
+
+/// Polls until something is so.
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Is asked before each call that changes or syncs something: the call's name and the file's. May block, may fail.
+type Hook = dyn Fn(&str, &str) -> io::Result<()> + Send + Sync;
+
+/// A folder in memory whose calls a story can hold up or refuse.
+#[derive(Clone)]
+struct Hooked {
+    inner: MemoryStorage,
+    hook: Arc<Hook>,
+}
+
+struct HookedFile {
+    inner: Arc<dyn StorageFile>,
+    name: String,
+    hook: Arc<Hook>,
+}
+
+impl Hooked {
+    fn new(inner: &MemoryStorage, hook: impl Fn(&str, &str) -> io::Result<()> + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { inner: inner.clone(), hook: Arc::new(hook) })
+    }
+
+    fn wrap(&self, inner: Arc<dyn StorageFile>, name: &str) -> Arc<dyn StorageFile> {
+        Arc::new(HookedFile { inner, name: name.to_owned(), hook: Arc::clone(&self.hook) })
+    }
+}
+
+impl Storage for Hooked {
+    fn lock(&self) -> io::Result<Option<Box<dyn Send + Sync>>> {
+        self.inner.lock()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        (self.hook)("create", name)?;
+        Ok(self.wrap(self.inner.create(name)?, name))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        Ok(self.wrap(self.inner.open(name)?, name))
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.inner.list()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        (self.hook)("rename", from)?;
+        self.inner.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        (self.hook)("remove", name)?;
+        self.inner.remove(name)
+    }
+
+    fn sync_folder(&self) -> io::Result<()> {
+        (self.hook)("sync_folder", "")?;
+        self.inner.sync_folder()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.inner.path(name)
+    }
+}
+
+impl StorageFile for HookedFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.inner.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        (self.hook)("write", &self.name)?;
+        self.inner.write_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        (self.hook)("sync", &self.name)?;
+        self.inner.sync_data()
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        self.inner.length()
+    }
+
+    fn set_length(&self, bytes: u64) -> io::Result<()> {
+        (self.hook)("set_length", &self.name)?;
+        self.inner.set_length(bytes)
+    }
+}
+
+/// Where an answer arrives.
+type Answer = Arc<Mutex<Option<kvs_engine::Result<Outcome>>>>;
+
+/// A set whose answer is looked at later.
+fn submit_set(store: &KvStore, key: &str) -> Answer {
+    let answer = Answer::default();
+    let there = Arc::clone(&answer);
+    let completion = Completion::call(move |result| *there.lock().expect("nobody panicked with it") = Some(result));
+    store.submit(Operation::Set { key: key.into(), value: b"value".to_vec() }, completion);
+    answer
+}
+
+fn is_answered(answer: &Answer) -> bool {
+    answer.lock().expect("nobody panicked with it").is_some()
+}
+
+/// A manifest that can't be replaced poisons the store while a group is at the disk and the next one waits: those who
+/// wait hear of it, and nobody waits for ever.
+#[test]
+fn who_waits_hears_that_the_store_was_poisoned_by_another_thread() {
+    let disk = MemoryStorage::new();
+    let renames = Arc::new(AtomicU64::new(0));
+    let (refuse, sync) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
+    let storage = {
+        let (renames, refuse, sync) = (Arc::clone(&renames), Arc::clone(&refuse), Arc::clone(&sync));
+        Hooked::new(&disk, move |call, name| {
+            // Two manifests belong to the opening; the third lists the segment that is prepared ahead.
+            if call == "rename" && renames.fetch_add(1, Ordering::SeqCst) == 2 {
+                wait_until("the rename may fail", || refuse.load(Ordering::SeqCst));
+                return Err(io::Error::from_raw_os_error(EIO));
+            }
+            if call == "sync" && name == "00000001.log" {
+                wait_until("the sync may go on", || sync.load(Ordering::SeqCst));
+            }
+            Ok(())
+        })
+    };
+    let store = KvStore::open_storage(storage, options()).unwrap();
+    wait_until("the next segment is prepared", || renames.load(Ordering::SeqCst) == 3);
+    sync.store(false, Ordering::SeqCst);
+    let flying = submit_set(&store, "flying");
+    // Only what was written can be at the sync.
+    wait_until("the first set is at the disk", || contains(&content_of(&disk, "00000001.log"), "flying"));
+    let queued = submit_set(&store, "queued");
+    refuse.store(true, Ordering::SeqCst);
+    wait_until("the store is poisoned", || store.fatal().is_some());
+    wait_until("the set that was queued is answered", || is_answered(&queued));
+    assert!(matches!(*queued.lock().unwrap(), Some(Err(Error::Poisoned { .. }))), "{queued:?}");
+    sync.store(true, Ordering::SeqCst);
+    wait_until("the set at the disk is answered", || is_answered(&flying));
+    assert!(matches!(store.set("later", "value"), Err(Error::Poisoned { .. })));
+}
+
+/// After a failed sync the store is poisoned, and that is what everybody is told: nothing on the disk is damaged.
+#[test]
+fn what_a_failed_sync_left_is_not_called_corruption() {
+    let fail = Arc::new(AtomicBool::new(false));
+    let storage = {
+        let fail = Arc::clone(&fail);
+        Hooked::new(&MemoryStorage::new(), move |call, name| {
+            let fails = call == "sync" && name.ends_with(".log") && fail.load(Ordering::SeqCst);
+            if fails { Err(io::Error::from_raw_os_error(EIO)) } else { Ok(()) }
+        })
+    };
+    let store = KvStore::open_storage(storage, options()).unwrap();
+    store.set("old", "value").unwrap();
+    fail.store(true, Ordering::SeqCst);
+    assert!(matches!(store.set("new", "value"), Err(Error::Poisoned { .. })));
+    for result in [store.get("new").map(drop), store.set("new", "again"), store.remove("new")] {
+        assert!(matches!(result, Err(Error::Poisoned { .. })), "{result:?}");
+    }
+    assert_eq!(store.get("old").unwrap(), Some(b"value".to_vec()), "what is durable can be read");
+}
+
+/// All bytes of a file.
+fn content_of(disk: &MemoryStorage, name: &str) -> Vec<u8> {
+    let file = disk.open(name).expect("the file exists");
+    let bytes = file.length().expect("a file in memory");
+    let mut content = vec![0; usize::try_from(bytes).expect("a small file")];
+    file.read_at(&mut content, 0).expect("a file in memory");
+    content
+}
+
+fn contains(content: &[u8], text: &str) -> bool {
+    content.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+/// The sync of the folder fails after a compaction's manifest was renamed. Whichever manifest is in force afterwards,
+/// old or new, the files that it lists are there.
+#[test]
+fn a_failed_compaction_takes_no_file_away_that_a_manifest_may_list() {
+    let disk = MemoryStorage::new();
+    let storage = {
+        let disk = disk.clone();
+        Hooked::new(&disk.clone(), move |call, _| {
+            let fails = call == "sync_folder" && contains(&content_of(&disk, "MANIFEST"), "compacted_at");
+            if fails { Err(io::Error::from_raw_os_error(EIO)) } else { Ok(()) }
+        })
+    };
+    let manual = Options { compaction_threshold_bytes: u64::MAX, ..options() };
+    let store = KvStore::open_storage(storage, manual).unwrap();
+    for number in 0..60 {
+        store.set(format!("key-{}", number % 7), format!("{number}{}", "x".repeat(300))).unwrap();
+    }
+    let error = store.compact().expect_err("the folder can't be synced");
+    assert!(matches!(error, Error::Poisoned { .. }), "{error}");
+    for disk in [disk.after_kill(), disk.after_power_loss(|| true), disk.after_power_loss(|| false)] {
+        let found = open(&disk).unwrap();
+        for number in 53..60 {
+            let value = found.get(format!("key-{}", number % 7)).unwrap().expect("it was acknowledged");
+            assert_eq!(value, format!("{number}{}", "x".repeat(300)).into_bytes());
+        }
+    }
+}
+
+/// The process dies, or the power fails, before any call of an opening, of a store that was closed cleanly and of one
+/// that was not. The next opening finds everything.
+#[test]
+fn a_crash_at_any_step_of_an_opening_loses_nothing() {
+    // The last segment is less than half full, so a clean opening goes on in it.
+    const KEYS: u64 = 16;
+    for clean in [true, false] {
+        let disk = MemoryStorage::new();
+        let store = open(&disk).unwrap();
+        for number in 0..KEYS {
+            store.set(format!("key-{number}"), "x".repeat(600)).unwrap();
+        }
+        if clean {
+            store.close().unwrap();
+        }
+        let before = disk.after_kill();
+        let mut call = 0;
+        loop {
+            let disk = before.after_kill();
+            // From some call on nothing reaches the disk any more.
+            let fault = Some(Fault { call, kind: FaultKind::Errno(EIO), for_ever: true });
+            let storage = FaultyStorage::new(Arc::new(disk.clone()), fault);
+            let opened = KvStore::open_storage(Arc::new(storage), options()).is_ok();
+            for disk in [disk.after_kill(), disk.after_power_loss(|| true), disk.after_power_loss(|| false)] {
+                let found = open(&disk).unwrap_or_else(|error| panic!("clean {clean}, call {call}: {error}"));
+                assert_eq!(found.stats().keys, KEYS, "clean {clean}, call {call}");
+            }
+            if opened && call > 40 {
+                break;
+            }
+            call += 1;
+        }
+    }
+}
+
+/// The disk is full to the last byte when the store is opened: after a clean end and after a crash, with and without
+/// the reserves. It can be read, and once there is space it can be written.
+#[test]
+fn a_store_on_a_full_disk_can_be_opened() {
+    for (clean, reserves) in [(true, true), (true, false), (false, true), (false, false)] {
+        for count in [5, 16] {
+            let story = format!("clean {clean}, reserves {reserves}, {count} keys");
+            let disk = MemoryStorage::new();
+            let store = open(&disk).unwrap();
+            for number in 0..count {
+                store.set(format!("key-{number}"), "x".repeat(600)).unwrap();
+            }
+            let has = |name: &str| disk.list().unwrap().iter().any(|found| found == name);
+            wait_until("the reserves are there", || has("RESERVE.compaction") && has("RESERVE.removals"));
+            if clean {
+                store.close().unwrap();
+            }
+            let disk = disk.after_kill();
+            if !reserves {
+                disk.remove("RESERVE.compaction").unwrap();
+                disk.remove("RESERVE.removals").unwrap();
+            }
+            let used: u64 = disk.list().unwrap().iter().map(|name| disk.open(name).unwrap().length().unwrap()).sum();
+            // Without reserves there is a little space, for the manifest.
+            disk.set_capacity(Some(used + if reserves { 0 } else { 2048 }));
+            let store = open(&disk).unwrap_or_else(|error| panic!("{story}: {error}"));
+            for number in 0..count {
+                assert!(store.get(format!("key-{number}")).unwrap().is_some(), "{story}: key-{number}");
+            }
+            disk.set_capacity(None);
+            wait_until(&format!("{story}: there is space again"), || store.set("later", "x".repeat(5000)).is_ok());
+            drop(store);
+            assert_eq!(open(&disk.after_kill()).unwrap().stats().keys, count + 1, "{story}");
+        }
+    }
+}
