@@ -188,7 +188,7 @@ impl<W: Waiter> Log<W> {
     /// Makes durable what was appended, on this thread, unless another one is at it. For callers who wait anyway.
     pub(crate) fn lead(&self) {
         let tail = self.lock();
-        if tail.leading || tail.queue.is_empty() {
+        if tail.leading || tail.queue.is_empty() || tail.poisoned.is_some() {
             return;
         }
         drop(self.round(tail, false));
@@ -311,14 +311,20 @@ impl<W: Waiter> Log<W> {
         self.storage.path(&segment::name_of(segment.id)).display().to_string()
     }
 
-    /// Ends all writing for good and returns the error that everybody gets from now on.
+    /// Ends all writing for good, tells it those who wait for the next group, which will never be, and returns the
+    /// error that everybody gets from now on. Those who wait for a group at the disk hear from who leads it.
     pub(crate) fn poison(&self, reason: String) -> Error {
         let mut tail = self.lock();
         let error = tail.poisoned.get_or_insert(Error::Poisoned { reason }).clone();
+        let waiters = std::mem::take(&mut tail.waiters);
+        drop(tail);
         self.round_ended.notify_all();
         self.segment_ready.notify_all();
         self.segment_work.notify_all();
         self.work.notify_all();
+        for waiter in waiters {
+            waiter.settled(Err(error.clone()));
+        }
         error
     }
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::index::KeyHash;
 use super::location::{Location, MAX_SEGMENT_BYTES};
@@ -84,7 +85,7 @@ impl Core {
     /// Reads the line at a place and shows it.
     ///
     /// # Errors
-    /// [`Error::Corruption`] when the line is damaged, and I/O errors.
+    /// [`Error::Corruption`] when the line is damaged, [`Error::Poisoned`] when it never reached the file, and I/O errors.
     pub(super) fn with_line<T>(
         &self,
         segment: &Segment,
@@ -104,6 +105,11 @@ impl Core {
         if let Some(bytes) = self.log.queued_line(segment, offset) {
             return shown(&bytes);
         }
+        if offset >= segment.written.load(Ordering::Acquire)
+            && let Some(error) = self.log.poisoned()
+        {
+            return Err(error);
+        }
         SCRATCH.with_borrow_mut(|scratch| {
             self.read_line_into(segment, location, scratch)?;
             let result = shown(scratch);
@@ -117,7 +123,7 @@ impl Core {
     /// Fills `buffer` with the bytes of the line at a place, and perhaps some behind it.
     fn read_line_into(&self, segment: &Segment, location: Location, buffer: &mut Vec<u8>) -> Result<()> {
         let offset = location.offset();
-        let end = segment.written.load(std::sync::atomic::Ordering::Acquire);
+        let end = segment.written.load(Ordering::Acquire);
         let failed = |error| {
             let path = self.storage.path(&segment::name_of(segment.id));
             Error::io(format!("reading {} at byte {offset}", path.display()), error)
