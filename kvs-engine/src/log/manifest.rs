@@ -11,6 +11,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::frame;
+use super::segments::{is_full, release_reserves};
 use crate::error::{Error, Result};
 use crate::storage::{Storage, read_all, write_all_at};
 
@@ -152,12 +153,16 @@ impl Manifest {
         storage.sync_folder()
     }
 
-    /// Replaces the folder's manifest by this one, durably.
+    /// Replaces the folder's manifest by this one, durably; with the space of the reserves, if there is no other.
     ///
     /// # Errors
     /// What the file system says; the folder has the old manifest or this one.
     pub(crate) fn write(&self, storage: &dyn Storage) -> Result<()> {
         self.stage(storage)
+            .or_else(|error| {
+                let retry = is_full(&error) && release_reserves(storage);
+                if retry { self.stage(storage) } else { Err(error) }
+            })
             .and_then(|()| Self::commit(storage))
             .map_err(|error| Error::io(format!("writing {}", storage.path(MANIFEST_NAME).display()), error))
     }

@@ -12,7 +12,7 @@ use super::frame::{self, Line};
 use super::manifest::{FORMAT_VERSION, MANIFEST_NAME, Manifest, NEW_MANIFEST_NAME, Sealed, SegmentEntry};
 use super::recovery::{self, End, Scan};
 use super::segment::{self, Segment};
-use super::segments::{SegmentTable, seal_entry};
+use super::segments::{SegmentTable, is_full, release_reserves, seal_entry};
 use super::tail::Tail;
 use super::{Log, Recovered, Waiter};
 use crate::error::{Error, Result};
@@ -49,10 +49,11 @@ impl<W: Waiter> Log<W> {
         visit: &mut Visit<'_>,
     ) -> Result<(Self, Recovered)> {
         let mut manifest = read_or_create(storage.as_ref())?;
-        let next_segment = remove_garbage(storage.as_ref(), &manifest)?;
-        let mut opening = Opening { storage: storage.as_ref(), table: SegmentTable::default(), next_segment };
+        let mut opening = Opening { storage: storage.as_ref(), table: SegmentTable::default(), next_segment: 0 };
         let mut open = opening.read_segments(&manifest, visit)?;
         let recovered = opening.settle_end(&manifest, &mut open, visit)?;
+        // Only now: of a folder that is refused, nothing may go that a person could still need.
+        opening.next_segment = remove_garbage(storage.as_ref(), &manifest)?;
         let tail = opening.start_tail(&mut manifest, open, &options)?;
         let next_segment = AtomicU64::new(opening.next_segment);
         let table = RwLock::new(opening.table);
@@ -300,13 +301,10 @@ impl Opening<'_> {
                 }
             }
         }
-        let tail = match active {
-            Some(Open { segment, scan, .. }) => {
-                let sealed = seal_of(&scan);
-                let (records, first) = sealed.map_or((0, 0), |sealed| (sealed.records, sealed.first));
-                Tail::new(segment, scan.end_offset as u64, records, first, next_sequence)
-            }
-            None => self.reopen_or_create(manifest, next_sequence, options).map_err(failed)?,
+        let last = if active.is_some() { None } else { unseal_last(manifest, next_sequence, options) };
+        let created = match (&active, last) {
+            (None, None) => Some(self.create_first(manifest, options).map_err(failed)?),
+            _ => None,
         };
         manifest.generation += 1;
         manifest.durable = next_sequence - 1;
@@ -314,32 +312,56 @@ impl Opening<'_> {
         for segment in empty {
             self.storage.remove(&segment::name_of(segment.id)).map_err(failed)?;
         }
-        Ok(tail)
+        let (segment, end, sealed) = match (active, created, last) {
+            (Some(Open { segment, scan, .. }), ..) => (segment, scan.end_offset as u64, seal_of(&scan)),
+            (None, Some(segment), _) => {
+                let end = segment.header_bytes;
+                (segment, end, None)
+            }
+            (None, None, Some((id, sealed))) => {
+                // Only now: while the manifest called it sealed, the file had to end with its records.
+                let header_bytes = segment::header_line(&manifest.log, id).len() as u64;
+                let reopened = Segment::reopen(self.storage, id, header_bytes, sealed.bytes, options.segment_bytes);
+                (self.table.replace(reopened.map_err(failed)?), sealed.bytes, Some(sealed))
+            }
+            (None, None, None) => unreachable!("a segment was created"),
+        };
+        let (records, first) = sealed.map_or((0, 0), |sealed| (sealed.records, sealed.first));
+        Ok(Tail::new(segment, end, records, first, next_sequence))
     }
 
-    /// After a clean end: goes on in the last segment when it is less than half full, so that many restarts do not
-    /// make many small files; else creates one.
-    fn reopen_or_create<W>(&mut self, manifest: &mut Manifest, next: u64, options: &Options) -> io::Result<Tail<W>> {
-        let last = manifest.segments.iter().filter_map(|entry| Some((entry.id, entry.sealed?)));
-        let last = last.filter(|(_, sealed)| sealed.compacted_at.is_none()).find(|(_, sealed)| sealed.last + 1 == next);
-        if let Some((id, sealed)) = last.filter(|(_, sealed)| sealed.bytes < options.segment_bytes / 2) {
-            let header_bytes = segment::header_line(&manifest.log, id).len() as u64;
-            let segment = Segment::reopen(self.storage, id, header_bytes, sealed.bytes, options.segment_bytes)?;
-            let segment = self.table.replace(segment);
-            for entry in manifest.segments.iter_mut().filter(|entry| entry.id == id) {
-                entry.sealed = None;
-            }
-            manifest.sealed_through = sealed.first - 1;
-            return Ok(Tail::new(segment, sealed.bytes, sealed.records, sealed.first, next));
-        }
+    /// A new segment that takes appends. When there is no space for one, it has room for nothing, so that the store
+    /// can be read and the log, once it runs, looks for space.
+    fn create_first(&mut self, manifest: &mut Manifest, options: &Options) -> io::Result<Arc<Segment>> {
         let id = self.next_segment;
         self.next_segment += 1;
-        let segment = Arc::new(Segment::create(self.storage, &manifest.log, id, options.segment_bytes)?);
+        let create = |capacity| Segment::create(self.storage, &manifest.log, id, capacity);
+        let created = create(options.segment_bytes).or_else(|error| {
+            let full = is_full(&error);
+            if full { create(0) } else { Err(error) }
+        });
+        let segment = Arc::new(created.or_else(|error| {
+            let retry = is_full(&error) && release_reserves(self.storage);
+            if retry { create(0) } else { Err(error) }
+        })?);
         self.table.insert(Arc::clone(&segment));
         manifest.segments.push(SegmentEntry { id, sealed: None });
-        let end = segment.header_bytes;
-        Ok(Tail::new(segment, end, 0, 0, next))
+        Ok(segment)
     }
+}
+
+/// After a clean end: the log goes on in the last segment when it is less than half full, so that many restarts do not
+/// make many small files. Lists it as one that takes appends.
+fn unseal_last(manifest: &mut Manifest, next_sequence: u64, options: &Options) -> Option<(u64, Sealed)> {
+    let is_last = |sealed: &Sealed| sealed.compacted_at.is_none() && sealed.last + 1 == next_sequence;
+    let (entry, sealed) = manifest
+        .segments
+        .iter_mut()
+        .find_map(|entry| entry.sealed.filter(is_last).map(|sealed| (entry, sealed)))
+        .filter(|(_, sealed)| sealed.bytes < options.segment_bytes / 2)?;
+    entry.sealed = None;
+    manifest.sealed_through = sealed.first - 1;
+    Some((entry.id, sealed))
 }
 
 /// Drops the records from an offset on; returns how many bytes are cut.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame;
 use super::manifest::{FORMAT_VERSION, Sealed};
+use super::segments::is_full;
 use crate::error::{Error, Result};
 use crate::storage::{Storage, StorageFile, read_exact_at, write_all_at};
 
@@ -138,7 +139,8 @@ impl Segment {
         Ok(Self::new(id, file, expected.len() as u64, length, expected.len() as u64))
     }
 
-    /// The segment of a file that was sealed at `bytes`, zero-filled again up to `capacity` to take appends.
+    /// The segment of a file that was sealed at `bytes`, zero-filled again up to `capacity` to take appends; where
+    /// there is no space for that, one that is full.
     ///
     /// # Errors
     /// What the file system says.
@@ -150,7 +152,10 @@ impl Segment {
         capacity: u64,
     ) -> io::Result<Self> {
         let file = storage.open(&name_of(id))?;
-        zero(file.as_ref(), bytes, capacity)?;
+        let capacity = match zero(file.as_ref(), bytes, capacity) {
+            Err(error) if is_full(&error) => bytes,
+            filled => filled.map(|()| capacity)?,
+        };
         file.sync_data()?;
         Ok(Self::new(id, file, header_bytes, capacity, bytes))
     }

@@ -24,6 +24,7 @@ use super::segment::{self, Segment};
 use super::tail::Retired;
 use super::{IDLE_TICK, Log, SPACE_RETRY, Waiter};
 use crate::error::{Error, Result};
+use crate::storage::Storage;
 
 /// Files that are given up when the disk is full: the first, of one segment's size, so that a compaction has room for
 /// its output; the second so that removals can be logged until it has given space back.
@@ -312,10 +313,15 @@ impl<W: Waiter> Log<W> {
         next.segments.sort_by_key(|entry| entry.id);
         next.generation += 1;
         next.durable = self.lock().synced_sequence;
-        next.stage(self.storage.as_ref()).map_err(|error| self.space_or_poison("writing the manifest", error))?;
+        if let Err(error) = next.stage(self.storage.as_ref()) {
+            drop(manifest);
+            return Err(self.space_or_poison("writing the manifest", error));
+        }
         // From here on it is unknown which manifest a crash would leave, so a failure ends writing, a full disk as well.
-        Manifest::commit(self.storage.as_ref())
-            .map_err(|error| self.poison(format!("replacing the manifest failed: {error}")))?;
+        if let Err(error) = Manifest::commit(self.storage.as_ref()) {
+            drop(manifest);
+            return Err(self.poison(format!("replacing the manifest failed: {error}")));
+        }
         *manifest = next;
         Ok(())
     }
@@ -324,6 +330,12 @@ impl<W: Waiter> Log<W> {
     fn space_or_poison(&self, context: &str, error: io::Error) -> Error {
         if is_full(&error) { Error::NoSpace } else { self.poison(format!("{context} failed: {error}")) }
     }
+}
+
+/// Gives up both reserves, for an opening that has no space to write a manifest; returns whether there was one.
+pub(super) fn release_reserves(storage: &dyn Storage) -> bool {
+    let released = [REMOVAL_RESERVE_NAME, COMPACTION_RESERVE_NAME].map(|name| storage.remove(name).is_ok());
+    released.contains(&true)
 }
 
 /// Whether an error says that there is no space.
