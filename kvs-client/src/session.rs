@@ -14,7 +14,7 @@ use crate::address::Address;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::retry::Retry;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// How long to wait for an answer through a forwarded port before looking for the pod again: a node that vanished
 /// does not close its connections.
@@ -34,11 +34,13 @@ pub(crate) struct Session {
     connection: Option<Connection>,
     /// Whether a connection was made before: then what fails now is an interruption, not a wrong name.
     was_connected: bool,
+    /// What kept the last attempt from connecting. An attempt that runs out of time knows less than the one before it.
+    obstacle: Option<StoreError>,
 }
 
 impl Session {
     pub(crate) fn new(target: Target, timeout: Duration) -> Self {
-        Self { target, timeout, connection: None, was_connected: false }
+        Self { target, timeout, connection: None, was_connected: false, obstacle: None }
     }
 
     /// The target, as an error names it.
@@ -120,8 +122,16 @@ impl Session {
                     let stream = connecting.map_err(|cause| Error::Connect { place: place.clone(), cause })?;
                     Connection::new(stream, place)
                 }
-                Target::Store(store) => within(retry, &place, store.connect()).await??,
+                Target::Store(store) => match within(retry, &place, store.connect()).await {
+                    Ok(Ok(connection)) => connection,
+                    Ok(Err(error)) => {
+                        self.obstacle = Some(error.clone());
+                        return Err(error.into());
+                    }
+                    Err(timeout) => return Err(self.obstacle.take().map_or(timeout, Error::Store)),
+                },
             };
+            self.obstacle = None;
             self.connection = Some(connection);
             self.was_connected = true;
         }

@@ -164,6 +164,18 @@ fn a_store_that_is_not_ready_says_why() {
 }
 
 #[test]
+fn the_last_known_reason_is_told_when_the_cluster_falls_silent() {
+    let setup = Setup::new();
+    setup.cluster.state().store = Some(store("False", "LogCorrupted", "damaged at byte 7"));
+    setup.cluster.state().pods = vec![pod(false)];
+    // The store and its pods are read once; the next attempt waits for an answer until the time is over.
+    setup.cluster.state().answers = Some(2);
+    let outcome = setup.run(["get", "key", "--timeout", "1"]);
+    let line = outcome.assert_fails(8);
+    assert!(line.contains("is not ready: LogCorrupted: damaged at byte 7"), "{line}");
+}
+
+#[test]
 fn what_will_not_heal_is_not_waited_for() {
     let setup = Setup::new();
     setup.cluster.state().store = None;

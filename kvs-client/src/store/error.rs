@@ -5,7 +5,7 @@ use kube::client::UpgradeConnectionError;
 use super::StoreName;
 
 /// Why the store could not be reached.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum StoreError {
     /// No kubeconfig, or one that can't be used. The user must name another.
     #[error(

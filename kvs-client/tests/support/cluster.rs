@@ -31,6 +31,8 @@ pub struct State {
     pub server: Option<SocketAddr>,
     /// What is forbidden: a part of the path.
     pub forbidden: Option<&'static str>,
+    /// How many more requests are answered before silence; `None` means all.
+    pub answers: Option<u32>,
     /// How many more port-forwards break when the first request comes.
     pub break_forwards: u32,
     /// Port-forwards so far.
@@ -53,6 +55,7 @@ impl Cluster {
             pods: vec![pod(true)],
             server,
             forbidden: None,
+            answers: None,
             break_forwards: 0,
             forwards: 0,
         };
@@ -123,6 +126,9 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, cut: broadcast::
             return;
         }
         stream.read_exact(&mut vec![0; head.len()]).await.unwrap();
+        if is_silent(&state) {
+            std::future::pending::<()>().await;
+        }
         let (code, body) = answer(&state.lock().unwrap(), &path);
         let body = body.to_string();
         let reply = format!(
@@ -149,6 +155,14 @@ async fn peek_head(stream: &TcpStream) -> Option<String> {
 
 fn is_forbidden(state: &Mutex<State>, path: &str) -> bool {
     state.lock().unwrap().forbidden.is_some_and(|part| path.contains(part))
+}
+
+/// Whether the answers are used up; if not, one more is.
+fn is_silent(state: &Mutex<State>) -> bool {
+    let mut state = state.lock().unwrap();
+    let left = state.answers;
+    state.answers = left.map(|left| left.saturating_sub(1));
+    left == Some(0)
 }
 
 fn answer(state: &State, path: &str) -> (u16, Value) {
