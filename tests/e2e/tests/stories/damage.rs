@@ -41,7 +41,7 @@ pub(super) async fn damage_is_told(namespace: Namespace) -> Told {
     let message = degraded["message"].as_str().unwrap_or_default().to_owned();
     assert!(message.contains(&file) && message.contains("byte") && message.contains("sequence"), "{message}");
     assert_eq!(condition(&store.read().await?, "Ready")["reason"], "LogCorrupted");
-    let refused = store.client(["--timeout", "2", "get", "order/1"]).fail().await?;
+    let refused = store.client(["--timeout", "10", "get", "order/1"]).fail().await?;
     assert!(refused.stderr.contains("LogCorrupted"), "the client passes it on: {}", refused.stderr);
 
     let audit = &namespace.cluster.audit;
