@@ -100,6 +100,8 @@ pub(crate) struct Log<W> {
     appended_bytes: AtomicU64,
     syncs: AtomicU64,
     no_space: AtomicBool,
+    /// A compaction uses the space of its reserve.
+    reserve_in_use: AtomicBool,
 }
 
 impl<W: Waiter> Log<W> {

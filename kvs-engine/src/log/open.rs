@@ -71,6 +71,7 @@ impl<W: Waiter> Log<W> {
             appended_bytes: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             no_space: AtomicBool::new(false),
+            reserve_in_use: AtomicBool::new(false),
             storage,
             options,
         };

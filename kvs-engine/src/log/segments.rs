@@ -241,8 +241,10 @@ impl<W: Waiter> Log<W> {
         Segment::create(self.storage.as_ref(), &self.id, id, 0)
     }
 
-    /// Gives up the reserve of compactions. Returns whether there was one.
+    /// Gives up the reserve of compactions, until [`end_reserve_use`](Self::end_reserve_use). Returns whether there was
+    /// one.
     pub(crate) fn release_reserve(&self) -> bool {
+        self.reserve_in_use.store(true, Ordering::SeqCst);
         let released = self.storage.remove(COMPACTION_RESERVE_NAME).is_ok();
         if released {
             tracing::warn!("the disk is full: compaction uses its reserve");
@@ -250,22 +252,41 @@ impl<W: Waiter> Log<W> {
         released
     }
 
+    /// The compaction that may have used the reserve has ended: it can be set aside again.
+    pub(crate) fn end_reserve_use(&self) {
+        self.reserve_in_use.store(false, Ordering::SeqCst);
+    }
+
     /// Sets the reserves aside, where they are missing; returns whether both are there.
-    pub(super) fn restore_reserves(&self) -> bool {
+    fn restore_reserves(&self) -> bool {
+        if self.reserve_in_use.load(Ordering::SeqCst) {
+            // Its space must not be taken away from the compaction that needs it.
+            return false;
+        }
         let segment_bytes = self.options.segment_bytes;
         let reserves = [
             (COMPACTION_RESERVE_NAME, segment_bytes),
             (REMOVAL_RESERVE_NAME, segment_bytes.min(REMOVAL_RESERVE_BYTES)),
         ];
-        reserves.into_iter().all(|(name, bytes)| match self.storage.create(name) {
-            Ok(file) => {
-                let filled = segment::fill(file.as_ref(), &[], bytes);
-                if filled.is_err() {
-                    let _ = self.storage.remove(name);
+        reserves.into_iter().all(|(name, bytes)| self.restore_reserve(name, bytes).is_ok())
+    }
+
+    /// Sets one reserve aside, unless it is there.
+    fn restore_reserve(&self, name: &str, bytes: u64) -> io::Result<()> {
+        let file = match self.storage.create(name) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if self.storage.open(name)?.length()? >= bytes {
+                    return Ok(());
                 }
-                filled.is_ok()
+                // A crash left it half filled: it keeps too little free.
+                self.storage.remove(name)?;
+                self.storage.create(name)?
             }
-            Err(error) => error.kind() == io::ErrorKind::AlreadyExists,
+            Err(error) => return Err(error),
+        };
+        segment::fill(file.as_ref(), &[], bytes).inspect_err(|_| {
+            let _ = self.storage.remove(name);
         })
     }
 
