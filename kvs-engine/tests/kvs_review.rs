@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kvs_engine::storage::{Fault, FaultKind, FaultyStorage, MemoryStorage, Storage, StorageFile};
-use kvs_engine::{Completion, Error, KvStore, KvsEngine, Operation, Options, Outcome};
+use kvs_engine::{Completion, Error, KvStore, KvsEngine, Mutation, Operation, Options, Outcome};
 
 const EIO: i32 = 5;
 /// How long a story waits for what must happen.
@@ -305,4 +305,85 @@ fn a_store_on_a_full_disk_can_be_opened() {
             assert_eq!(open(&disk.after_kill()).unwrap().stats().keys, count + 1, "{story}");
         }
     }
+}
+
+/// Batches of one element are mostly frame. That frame is no garbage: a log of them is not compacted for nothing, and
+/// what a compaction leaves of larger batches isn't either, also after the store was opened again.
+#[test]
+fn the_frames_of_live_batches_are_not_dead() {
+    let manual = Options { compaction_threshold_bytes: u64::MAX, ..options() };
+    let disk = MemoryStorage::new();
+    let open = || KvStore::open_storage(Arc::new(disk.clone()), manual.clone()).unwrap();
+    let few_are_dead = |store: &KvStore, story: &str| {
+        let stats = store.stats();
+        assert!(stats.dead_bytes * 10 < stats.live_bytes, "{story}: {stats:?}");
+    };
+    let set = |key: String| Mutation::Set { key: key.into(), value: b"v".to_vec() };
+    let store = open();
+    for number in 0..200 {
+        store.write_batch(vec![set(format!("single-{number}"))]).unwrap();
+        store.write_batch((0..10).map(|element| set(format!("ten-{number}-{element}"))).collect()).unwrap();
+    }
+    few_are_dead(&store, "written");
+    for number in 0..200 {
+        let removals = (1..10).map(|element| Mutation::Remove { key: format!("ten-{number}-{element}").into() });
+        store.write_batch(removals.collect()).unwrap();
+    }
+    store.compact().unwrap();
+    store.compact().unwrap();
+    few_are_dead(&store, "compacted");
+    let before = store.stats();
+    drop(store);
+    let store = open();
+    few_are_dead(&store, "opened again");
+    assert_eq!((before.keys, before.live_bytes), (store.stats().keys, store.stats().live_bytes));
+    assert_eq!(store.stats().keys, 400);
+}
+
+/// Keys that stay fill the oldest segments, in which nothing ever dies; behind them keys come and go. Their removals
+/// must not be kept for ever because of the oldest segments.
+#[test]
+fn removals_do_not_pile_up_behind_data_that_stays() {
+    let disk = MemoryStorage::new();
+    let store = open(&disk).unwrap();
+    for number in 0..40 {
+        store.set(format!("stays-{number}"), "x".repeat(500)).unwrap();
+    }
+    for number in 0..12_000 {
+        store.set(format!("goes-{number}"), "y").unwrap();
+        store.remove(format!("goes-{number}")).unwrap();
+    }
+    wait_until("the removals are gone", || {
+        let stats = store.stats();
+        stats.dead_bytes < 32 * 1024 && !stats.compacting
+    });
+    let check = |store: &KvStore| {
+        assert_eq!(store.stats().keys, 40);
+        assert!((0..40).all(|number| store.get(format!("stays-{number}")).unwrap().is_some()));
+    };
+    check(&store);
+    check(&open(&disk.after_kill()).unwrap());
+}
+
+/// A compaction fails for want of space, and nobody writes any more. It is tried again by itself: it is what gives
+/// space back.
+#[test]
+fn a_compaction_that_found_no_space_is_tried_again_without_a_write() {
+    let full = Arc::new(AtomicBool::new(false));
+    let storage = {
+        let full = Arc::clone(&full);
+        Hooked::new(&MemoryStorage::new(), move |call, name| {
+            let fails = call == "create" && name.ends_with(".log") && full.load(Ordering::SeqCst);
+            if fails { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        })
+    };
+    let small = Options { compaction_threshold_bytes: 2 * 1024, ..options() };
+    let store = KvStore::open_storage(storage, small).unwrap();
+    wait_until("the next segment is prepared", || store.stats().segments == 2);
+    full.store(true, Ordering::SeqCst);
+    while store.set("key", "x".repeat(300)).is_ok() {}
+    wait_until("a compaction failed", || store.stats().compaction_failures > 0);
+    full.store(false, Ordering::SeqCst);
+    wait_until("a compaction went well", || store.stats().compactions > 0);
+    assert_eq!(store.get("key").unwrap(), Some("x".repeat(300).into_bytes()));
 }

@@ -76,11 +76,16 @@ impl State {
             && dead_bytes >= self.look_from_bytes.load(Ordering::Relaxed)
             && !self.compacting.load(Ordering::Relaxed)
         {
-            let mut wish = self.lock();
-            if !wish.look {
-                wish.look = true;
-                self.wished.notify_all();
-            }
+            self.wish();
+        }
+    }
+
+    /// Asks for a look.
+    fn wish(&self) {
+        let mut wish = self.lock();
+        if !wish.look {
+            wish.look = true;
+            self.wished.notify_all();
         }
     }
 
@@ -134,6 +139,12 @@ fn is_due(dead_bytes: u64, record_bytes: u64, options: &Options) -> bool {
         && dead_bytes * 100 >= record_bytes * u64::from(options.compaction_dead_percent)
 }
 
+/// How many more bytes must be dead at least until a compaction is due.
+fn missing_bytes(dead_bytes: u64, record_bytes: u64, options: &Options) -> u64 {
+    let share_bytes = record_bytes / 100 * u64::from(options.compaction_dead_percent);
+    options.compaction_threshold_bytes.max(share_bytes).saturating_sub(dead_bytes)
+}
+
 /// Slows a compaction down to its rate.
 struct Pace {
     started: Instant,
@@ -156,6 +167,8 @@ struct Move {
     old: Location,
     /// Where its line begins in the output.
     offset: u64,
+    /// What it counts for there, in bytes.
+    bytes: u64,
 }
 
 /// The new segment as far as it is written.
@@ -181,6 +194,10 @@ impl Core {
                 if self.compaction.pause(RETRY) {
                     return;
                 }
+                if matches!(error, Error::NoSpace) {
+                    // Nothing is written now that could ask for it, and it is what gives space back.
+                    self.compaction.wish();
+                }
             }
         }
     }
@@ -190,27 +207,48 @@ impl Core {
         let _running = self.compaction.running.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let segments = self.log.segments();
-            let record_bytes: u64 = segments.iter().map(|segment| segment.record_bytes()).sum();
-            let dead_bytes: u64 = segments.iter().map(|segment| segment.dead_bytes()).sum();
+            let sum = |bytes: fn(&Segment) -> u64| segments.iter().map(|segment| bytes(segment)).sum::<u64>();
+            let (record_bytes, dead_bytes, kept_bytes) =
+                (sum(Segment::record_bytes), sum(Segment::dead_bytes), sum(kept_bytes_of));
             self.record_bytes.store(record_bytes, Ordering::Relaxed);
-            if self.compaction.is_stopping() || !is_due(dead_bytes, record_bytes, &self.options) {
-                self.compaction.look_from_bytes.store(0, Ordering::Relaxed);
-                return Ok(());
-            }
-            let mut inputs = self.choose(segments);
-            if inputs.is_empty() && self.retire_active() {
-                inputs = self.choose(self.log.segments());
-            }
-            let gained = match inputs.is_empty() {
-                true => false,
-                false => self.compact(&inputs)?,
-            };
+            let is_due = |bytes| is_due(bytes, record_bytes, &self.options);
+            let gained = !self.compaction.is_stopping()
+                && (is_due(dead_bytes) && self.compact_dead(segments)?
+                    || is_due(kept_bytes) && self.drop_removals()?);
             if !gained {
-                let next = dead_bytes + self.options.compaction_threshold_bytes.max(1);
+                // Counted as the hints count, to whom removals that are kept are dead as well.
+                let seen_bytes = record_bytes.saturating_sub(self.live_bytes.load(Ordering::Relaxed));
+                let more_bytes = match is_due(dead_bytes) {
+                    true => self.options.compaction_threshold_bytes,
+                    false => missing_bytes(dead_bytes, record_bytes, &self.options),
+                };
+                let next = seen_bytes.saturating_add(more_bytes.max(1));
                 self.compaction.look_from_bytes.store(next, Ordering::Relaxed);
                 return Ok(());
             }
         }
+    }
+
+    /// Compacts the segments in which the largest share is dead; returns whether that was worth its writes.
+    fn compact_dead(&self, segments: Vec<Arc<Segment>>) -> Result<bool> {
+        let mut inputs = self.choose(segments);
+        if inputs.is_empty() && self.retire_active() {
+            inputs = self.choose(self.log.segments());
+        }
+        if inputs.is_empty() { Ok(false) } else { self.compact(&inputs) }
+    }
+
+    /// Rewrites all that is sealed, to get rid of removals that are kept because a segment in which nothing is dead,
+    /// and which is never compacted therefore, may hold an older value of their keys. Returns whether it helped.
+    fn drop_removals(&self) -> Result<bool> {
+        let kept_bytes = || self.log.segments().iter().map(|segment| kept_bytes_of(segment)).sum::<u64>();
+        let before_bytes = kept_bytes();
+        let mut segments = self.log.segments();
+        segments.retain(|segment| segment.sealed.get().is_some());
+        // First those without removals: what they were rewritten for is known when the others come.
+        segments.sort_by_key(|segment| (kept_bytes_of(segment), segment.id));
+        self.rewrite(segments)?;
+        Ok(kept_bytes() * 100 <= before_bytes * (100 - MIN_GAIN_PERCENT))
     }
 
     /// Rewrites all segments that hold dead bytes or removals.
@@ -220,6 +258,13 @@ impl Core {
         let mut left: Vec<_> = self.log.segments();
         left.retain(|segment| segment.sealed.get().is_some() && segment.record_bytes() > live_bytes_of(segment));
         left.sort_by_key(|segment| segment.id);
+        let done = self.rewrite(left);
+        self.compaction.look_from_bytes.store(0, Ordering::Relaxed);
+        done
+    }
+
+    /// Rewrites segments in this order, as many at a time as fit into one.
+    fn rewrite(&self, mut left: Vec<Arc<Segment>>) -> Result<()> {
         while !left.is_empty() {
             let count = fitting(&left, self.options.segment_bytes);
             let inputs: Vec<_> = left.drain(..count).collect();
@@ -259,6 +304,7 @@ impl Core {
             let retry = matches!(error, Error::NoSpace) && self.log.release_reserve();
             if retry { self.compact_once(inputs) } else { Err(error) }
         });
+        self.log.end_reserve_use();
         self.compaction.compacting.store(false, Ordering::Relaxed);
         let (read_bytes, written_bytes) = done.inspect_err(|_| {
             self.compaction.failures.fetch_add(1, Ordering::Relaxed);
@@ -400,41 +446,39 @@ impl Core {
     ) -> std::result::Result<(), CopyError> {
         if let Some((key, _)) = record::plain_set(line.payload) {
             if let Some((hash, old)) = self.live_entry(input, offset, key) {
-                output.moves.push(Move { hash, old, offset: output.sealed.bytes });
+                output.moves.push(Move { hash, old, offset: output.sealed.bytes, bytes: raw.len() as u64 });
                 output.take(line, raw)?;
             }
             return Ok(());
         }
         let (elements, batch) = record::decode(line.payload)?;
-        let mut kept: Vec<&Element<'_>> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
-        // From the back: of several elements about one key only the last one counts.
-        for element in elements.iter().rev() {
-            if !seen.insert(element.mutation.key()) {
-                continue;
-            }
+        let (mut sets, mut removals) = (Vec::new(), Vec::new());
+        for element in record::last_of_each_key(&elements) {
             match &element.mutation {
                 Mutation::Set { key, .. } => {
-                    if let Some((hash, old)) = self.live_entry(input, offset, key) {
-                        output.moves.push(Move { hash, old, offset: output.sealed.bytes });
-                        kept.push(element);
-                    }
+                    sets.extend(self.live_entry(input, offset, key).map(|entry| (element, entry)));
                 }
                 Mutation::Remove { .. } if droppable(line.sequence) => {}
-                Mutation::Remove { .. } => {
-                    let overhead = if batch { 1 } else { frame::OVERHEAD_BYTES };
-                    output.kept_bytes += (element.json.len() + overhead) as u64;
-                    kept.push(element);
-                }
+                Mutation::Remove { .. } => removals.push(element),
             }
         }
+        let sharing = if sets.is_empty() { removals.len() } else { sets.len() };
+        let bytes_of = |element: &Element<'_>| match batch {
+            true => record::bytes_in_batch(element.json.len(), sharing),
+            false => raw.len() as u64,
+        };
+        for (element, (hash, old)) in &sets {
+            let bytes = bytes_of(element);
+            output.moves.push(Move { hash: *hash, old: *old, offset: output.sealed.bytes, bytes });
+        }
+        output.kept_bytes += removals.iter().map(|element| bytes_of(element)).sum::<u64>();
+        let kept: Vec<&Element<'_>> = sets.into_iter().map(|(element, _)| element).chain(removals).collect();
         if kept.is_empty() {
             return Ok(());
         }
         if kept.len() == elements.len() {
             return Ok(output.take(line, raw)?);
         }
-        kept.reverse();
         let payload = record::join_batch(&kept.iter().map(|element| element.json).collect::<Vec<_>>());
         let mut rewritten = Vec::with_capacity(payload.len() + frame::OVERHEAD_BYTES);
         frame::append_line(&mut rewritten, line.sequence, line.durable_sequence(), &payload);
@@ -455,11 +499,13 @@ impl Core {
         let Output { segment, sealed, moves, kept_bytes, .. } = output;
         segment.kept_bytes.store(kept_bytes, Ordering::Relaxed);
         let segment = self.log.adopt(segment, sealed);
-        for Move { hash, old, offset } in moves {
-            let new = old.moved(segment.slot(), offset);
+        for Move { hash, old, offset, bytes } in moves {
+            let new = Location::new(segment.slot(), offset, old.is_batch(), bytes);
             let mut shard = self.index.lock(hash);
             if shard.replace(hash, old, new) {
                 segment.live_bytes.fetch_add(new.charge_bytes(), Ordering::Relaxed);
+                self.live_bytes.fetch_add(new.charge_bytes(), Ordering::Relaxed);
+                self.live_bytes.fetch_sub(old.charge_bytes(), Ordering::Relaxed);
             }
         }
     }
@@ -503,6 +549,10 @@ impl Output {
     }
 }
 
+fn kept_bytes_of(segment: &Segment) -> u64 {
+    segment.kept_bytes.load(Ordering::Relaxed)
+}
+
 fn live_bytes_of(segment: &Segment) -> u64 {
     segment.live_bytes.load(Ordering::Relaxed)
 }
@@ -511,7 +561,7 @@ fn live_bytes_of(segment: &Segment) -> u64 {
 fn fitting(segments: &[Arc<Segment>], segment_bytes: u64) -> usize {
     let mut sum = 0;
     let count = segments.iter().take_while(|segment| {
-        sum += live_bytes_of(segment) + segment.kept_bytes.load(Ordering::Relaxed);
+        sum += live_bytes_of(segment) + kept_bytes_of(segment);
         sum <= segment_bytes
     });
     count.count().max(1).min(segments.len())

@@ -85,11 +85,6 @@ impl Location {
         (!self.is_batch() && !self.is_tombstone())
             .then(|| usize::try_from(self.charge_bytes()).expect("a record fits into memory"))
     }
-
-    /// The same record in another place.
-    pub(crate) fn moved(self, slot: u32, offset: u64) -> Self {
-        Self::with_charge(slot, offset, self.is_batch(), self.0 & CHARGE_MASK)
-    }
 }
 
 /// The smallest charge that stands for at least so many bytes.
@@ -120,7 +115,5 @@ mod tests {
         }
         assert_eq!(Location::from_bits(location.to_bits()), Some(location));
         assert!(Location::tombstone(3, 100, false).is_tombstone() && !location.is_tombstone());
-        let moved = location.moved(2, 77);
-        assert_eq!((moved.slot(), moved.offset(), moved.charge_bytes()), (2, 77, 248));
     }
 }

@@ -5,12 +5,21 @@
 //!
 //! What must hold: what [`plain_set`] reads without a parser is what the parser reads.
 
+use std::collections::HashMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::log::frame::OVERHEAD_BYTES;
 use crate::operation::Mutation;
+
+const BEFORE_BATCH: &[u8] = br#"{"batch":["#;
+const AFTER_BATCH: &[u8] = b"]}";
+/// Bytes of a batch's line that are no element and no comma behind one: the frame, the array, less the comma that the
+/// last element does not have.
+const BATCH_OVERHEAD_BYTES: usize = OVERHEAD_BYTES + BEFORE_BATCH.len() + AFTER_BATCH.len() - 1;
 
 /// One mutation as it is written.
 #[derive(Serialize)]
@@ -68,15 +77,21 @@ pub(crate) fn encode(mutation: &Mutation) -> Vec<u8> {
 
 /// The record of mutations that take effect together, from the records of each.
 pub(crate) fn join_batch(elements: &[impl AsRef<[u8]>]) -> Vec<u8> {
-    let mut payload = b"{\"batch\":[".to_vec();
+    let mut payload = BEFORE_BATCH.to_vec();
     for (place, element) in elements.iter().enumerate() {
         if place > 0 {
             payload.push(b',');
         }
         payload.extend_from_slice(element.as_ref());
     }
-    payload.extend_from_slice(b"]}");
+    payload.extend_from_slice(AFTER_BATCH);
     payload
+}
+
+/// What one element of a batch counts for, in bytes: its JSON, its comma, and its share of what belongs to no element.
+/// `sharing` are the elements whose end is the end of the line: a line of live elements then has no dead bytes.
+pub(crate) fn bytes_in_batch(json_bytes: usize, sharing: usize) -> u64 {
+    (json_bytes + 1 + BATCH_OVERHEAD_BYTES.div_ceil(sharing.max(1))) as u64
 }
 
 #[derive(Deserialize)]
@@ -166,6 +181,12 @@ fn bytes_of(text: Option<String>, base64: Option<String>) -> Result<Vec<u8>, Rec
         (None, Some(base64)) => Ok(BASE64.decode(base64)?),
         _ => Err(RecordError::Fields),
     }
+}
+
+/// The elements that decide: of several about one key the last one. In no order.
+pub(crate) fn last_of_each_key<'e, 'a>(elements: &'e [Element<'a>]) -> Vec<&'e Element<'a>> {
+    let last: HashMap<&[u8], &Element<'_>> = elements.iter().map(|element| (element.mutation.key(), element)).collect();
+    last.into_values().collect()
 }
 
 /// Key and value of a set whose strings hold no escape, without a parser: nearly every record. Only for payloads whose

@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 
 use super::index::{Index, KeyHash};
 use super::location::Location;
-use super::record;
+use super::record::{self, Element};
 use crate::error::{Error, Result};
-use crate::log::frame::{self, Line, OVERHEAD_BYTES, PREFIX_BYTES};
+use crate::log::frame::{self, Line, PREFIX_BYTES};
 use crate::log::segment::{self, Segment};
 use crate::log::{Log, Waiter};
 use crate::operation::Mutation;
@@ -56,12 +56,19 @@ impl<'a> Replay<'a> {
             sequence: line.sequence,
             reason: error.to_string(),
         })?;
-        for element in elements {
-            let bytes = element.json.len() + if batch { 1 } else { OVERHEAD_BYTES };
+        let last = record::last_of_each_key(&elements);
+        let is_set = |element: &&Element<'_>| matches!(element.mutation, Mutation::Set { .. });
+        let sets = last.iter().copied().filter(is_set).count();
+        // Where there are sets, they carry the whole line's overhead.
+        let sharing = if sets > 0 { sets } else { last.len() };
+        for element in last {
+            let shared = record::bytes_in_batch(element.json.len(), sharing);
             let place = match &element.mutation {
-                Mutation::Set { .. } => Location::new(slot, offset, batch, bytes as u64),
+                Mutation::Set { .. } if batch => Location::new(slot, offset, true, shared),
+                Mutation::Set { .. } => Location::new(slot, offset, false, line.bytes() as u64),
                 Mutation::Remove { .. } => {
-                    *self.removal_bytes.entry(segment.id).or_default() += bytes as u64;
+                    let bytes = if batch { shared } else { line.bytes() as u64 };
+                    *self.removal_bytes.entry(segment.id).or_default() += bytes;
                     Location::tombstone(slot, offset, batch)
                 }
             };

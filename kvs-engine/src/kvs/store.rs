@@ -148,15 +148,22 @@ impl KvStore {
             _lock: lock,
         });
         let threads = start_threads(&core)?;
+        // What died before the last end is worth a compaction even if nothing is written any more.
+        core.count(0);
         Ok(Self { handle: Arc::new(Handle { core, threads: Mutex::new(threads) }) })
     }
 
     /// Rewrites every segment that holds dead bytes, and returns when that is done. Reads and writes go on meanwhile.
     ///
     /// # Errors
-    /// [`Error::NoSpace`], [`Error::Poisoned`], [`Error::Corruption`] and I/O errors; the log is as it was then.
+    /// [`Error::NoSpace`], [`Error::Poisoned`], [`Error::Closed`], [`Error::Corruption`] and I/O errors; the log is as
+    /// it was then.
     pub fn compact(&self) -> Result<()> {
-        self.handle.core.compact_all()
+        let core = &self.handle.core;
+        if core.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        core.compact_all()
     }
 }
 
@@ -265,9 +272,10 @@ impl Core {
         let shrinks = mutations.iter().all(|mutation| matches!(mutation, Mutation::Remove { .. }));
         let purpose = if shrinks { Purpose::Shrink } else { Purpose::Grow };
         let placed = self.append(&payload, purpose, completion)?;
+        let sets = last.iter().filter(|place| matches!(mutations[**place], Mutation::Set { .. })).count();
         for ((place, hash), found) in last.iter().zip(&hashes).zip(found) {
             let shard = shards.binary_search_by_key(&hash.shard, |(shard, _)| *shard).expect("its shard was locked");
-            let bytes = elements[*place].len() as u64;
+            let bytes = record::bytes_in_batch(elements[*place].len(), sets);
             let new = match mutations[*place] {
                 Mutation::Set { .. } => Some(Location::new(placed.segment.slot(), placed.offset, true, bytes)),
                 Mutation::Remove { .. } => None,
