@@ -197,7 +197,10 @@ fn progressing(
     if rollout.existing == 0 {
         return Verdict::yes("Creating", "the members are being created");
     }
-    if !rollout.seen || rollout.updated < rollout.wanted {
+    if !rollout.seen {
+        return Verdict::yes("RollingUpdate", "the members' template changed");
+    }
+    if rollout.updated < rollout.wanted {
         let message = format!("{}/{} members run the new template", rollout.updated, rollout.wanted);
         return Verdict::yes("RollingUpdate", message);
     }

@@ -9,6 +9,9 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt, TryStreamExt, future};
 use k8s_openapi::NamespaceResourceScope;
+use kube::api::ObjectMeta;
+use kube::core::DeserializeGuard;
+use kube::core::error_boundary::InvalidObject;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -16,7 +19,7 @@ use serde::de::DeserializeOwned;
 
 use crate::metrics::Metrics;
 use crate::names;
-use crate::resource::KvsStore;
+use crate::resource::{KvsStore, KvsStoreSpec};
 
 /// Makes watches.
 pub struct Watches {
@@ -32,14 +35,16 @@ impl Watches {
         Self { client, namespace, metrics }
     }
 
-    /// The stores. `gone` is told of each one that is deleted.
+    /// The stores. `gone` is told of each one that is deleted. A store that this version can't read, because a newer
+    /// definition let a word in that it does not know, is left alone and does not stop the others.
     pub fn stores(
         &self,
         mut gone: impl FnMut(&KvsStore) + Send + 'static,
     ) -> (Store<KvsStore>, impl Stream<Item = watcher::Result<KvsStore>> + Send + 'static) {
         let (reader, writer) = reflector::store();
-        let events = self.events::<KvsStore>(watcher::Config::default());
+        let events = self.events::<DeserializeGuard<KvsStore>>(watcher::Config::default());
         let stream = events
+            .try_filter_map(|event| future::ready(Ok(readable(event))))
             .inspect_ok(move |event| {
                 if let watcher::Event::Delete(store) = event {
                     gone(store);
@@ -92,6 +97,37 @@ impl Watches {
     }
 }
 
+/// An event of a store that could be read. One that was readable before and is not now leaves the cache.
+fn readable(event: watcher::Event<DeserializeGuard<KvsStore>>) -> Option<watcher::Event<KvsStore>> {
+    use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+    match event {
+        Apply(DeserializeGuard(Ok(store))) => Some(Apply(store)),
+        InitApply(DeserializeGuard(Ok(store))) => Some(InitApply(store)),
+        Apply(DeserializeGuard(Err(unreadable))) => Some(Delete(without_spec(log_unreadable(unreadable)))),
+        InitApply(DeserializeGuard(Err(unreadable))) => {
+            log_unreadable(unreadable);
+            None
+        }
+        Delete(DeserializeGuard(store)) => Some(Delete(store.unwrap_or_else(|gone| without_spec(gone.metadata)))),
+        Init => Some(Init),
+        InitDone => Some(InitDone),
+    }
+}
+
+/// A stand-in for a store of which only the metadata is known. It is only looked at to find the one in the cache.
+fn without_spec(metadata: ObjectMeta) -> KvsStore {
+    KvsStore { metadata, spec: KvsStoreSpec::default(), status: None }
+}
+
+fn log_unreadable(InvalidObject { error, metadata }: InvalidObject) -> ObjectMeta {
+    tracing::error!(
+        store = %format!("{}/{}", metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default()),
+        error,
+        "this version can't read the store and leaves it alone; is the operator older than the definition?"
+    );
+    metadata
+}
+
 /// The store that an object belongs to by its label.
 pub(crate) fn store_of<K: Resource>(object: &K) -> Option<ObjectRef<KvsStore>> {
     let name = object.labels().get(names::INSTANCE)?;
@@ -116,5 +152,29 @@ fn log(kind: &str, error: &watcher::Error) {
         // The API server forgets old versions; the watch begins anew with a list.
         Some(410) => tracing::debug!(kind, "the watch begins anew"),
         _ => tracing::warn!(kind, %error, "the watch broke and begins anew"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guarded(spec: &str) -> DeserializeGuard<KvsStore> {
+        let yaml = format!(
+            "apiVersion: kvs.aryavarth.io/v1alpha1\nkind: KvsStore\nmetadata: {{name: orders, namespace: shop}}\nspec: {spec}"
+        );
+        serde_yaml::from_str(&yaml).unwrap()
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_read_stops_no_other() {
+        let known = readable(watcher::Event::Apply(guarded("{engine: sled}")));
+        assert!(matches!(known, Some(watcher::Event::Apply(store)) if store.spec.engine.as_str() == "sled"));
+        assert!(readable(watcher::Event::InitApply(guarded("{engine: future}"))).is_none());
+        let gone = readable(watcher::Event::Apply(guarded("{engine: future}")));
+        assert!(
+            matches!(gone, Some(watcher::Event::Delete(store)) if store.name_any() == "orders"),
+            "out of the cache"
+        );
     }
 }
