@@ -80,7 +80,7 @@ impl AuditLog {
         Ok(String::from_utf8_lossy(&text).lines().filter_map(|line| Request::parse(line, &operator)).collect())
     }
 
-    /// Waits until the operator has written nothing in a namespace for [`CALM`]: the last words of what came before may
+    /// Waits until the operator has written nothing in a namespace for two seconds: the last words of what came before may
     /// come a moment after it. Returns where the silence begins.
     ///
     /// # Errors
