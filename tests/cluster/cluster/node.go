@@ -48,6 +48,9 @@ root = %[1]q
 state = %[2]q
 [grpc]
 address = %[3]q
+# Its socket has one place on the whole machine: of containerds that start together, the later ones would find it taken.
+[plugins.'io.containerd.nri.v1.nri']
+disable = true
 [plugins.'io.containerd.cri.v1.images']
 snapshotter = "overlayfs"
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
