@@ -235,7 +235,12 @@ impl Core {
         if inputs.is_empty() && self.retire_active() {
             inputs = self.choose(self.log.segments());
         }
-        if inputs.is_empty() { Ok(false) } else { self.compact(&inputs) }
+        match inputs.is_empty() {
+            false => self.compact(&inputs),
+            // What is dead is in segments that can't be sealed yet: a later look finds them.
+            true if self.log.is_read_only() => Err(Error::NoSpace),
+            true => Ok(false),
+        }
     }
 
     /// Rewrites all that is sealed, to get rid of removals that are kept because a segment in which nothing is dead,
