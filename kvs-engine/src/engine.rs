@@ -3,7 +3,8 @@
 //! What must hold for every engine:
 //! * operations of one thread take effect in the order of their `submit` calls, and one key's operations are linearizable;
 //! * an answer is given only when everything that it shows is durable (under the engine's sync policy), a read included;
-//! * `submit` never waits for a sync; it may wait for a cold read.
+//! * `submit` never waits for its own sync; it may wait for a cold read and, where writes come faster than the disk
+//!   takes them, for room in a bounded queue.
 
 use std::sync::Arc;
 

@@ -35,6 +35,8 @@ use tail::{Chunk, Tail};
 const MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
 /// How long after a full disk the log looks for space again.
 const SPACE_RETRY: Duration = Duration::from_secs(1);
+/// The least that the thread that leads waits between two looks, so that it never spins while another one leads.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 /// How often an idle thread looks whether it was told to stop, should a wake-up get lost.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
@@ -254,7 +256,9 @@ impl<W: Waiter> Log<W> {
 
     /// Writes and syncs one group. Called with the tail's lock, which it lets go of while it does I/O.
     fn round<'a>(&'a self, mut tail: MutexGuard<'a, Tail<W>>, sync: bool) -> MutexGuard<'a, Tail<W>> {
-        let sync = sync || self.options.sync == SyncPolicy::Always;
+        let sync = sync
+            || self.options.sync == SyncPolicy::Always
+            || self.sync_due_in(&tail).is_some_and(|time| time.is_zero());
         let flight = tail.take_off(sync);
         let records = flight.target - self.settled_sequence();
         drop(tail);
@@ -357,27 +361,34 @@ impl<W: Waiter> Log<W> {
         }
     }
 
-    /// The loop of the thread that leads when nobody else does. Ends when the log is closed or poisoned.
-    pub(crate) fn run_commits(&self) {
-        let interval = match self.options.sync {
+    /// The time between syncs, where the policy has one.
+    fn interval(&self) -> Option<Duration> {
+        match self.options.sync {
             SyncPolicy::Interval(interval) => Some(interval),
             SyncPolicy::Always | SyncPolicy::Os => None,
-        };
-        let mut last_sync = Instant::now();
+        }
+    }
+
+    /// When the next sync is due by the policy's interval; `None` when nothing waits for one.
+    fn sync_due_in(&self, tail: &Tail<W>) -> Option<Duration> {
+        let interval = self.interval().filter(|_| tail.is_dirty())?;
+        Some(interval.saturating_sub(tail.synced_at.elapsed()))
+    }
+
+    /// The loop of the thread that leads when nobody else does. Ends when the log is closed or poisoned.
+    pub(crate) fn run_commits(&self) {
         let mut tail = self.lock();
         loop {
-            let sync_due = interval.is_some_and(|interval| tail.is_dirty() && last_sync.elapsed() >= interval);
             if tail.stopping || tail.poisoned.is_some() {
                 return;
             }
+            let sync_due_in = self.sync_due_in(&tail);
+            let sync_due = sync_due_in.is_some_and(|time| time.is_zero());
             if !tail.leading && (!tail.queue.is_empty() || sync_due) {
                 tail = self.round(tail, sync_due);
-                if sync_due {
-                    last_sync = Instant::now();
-                }
                 continue;
             }
-            let pause = interval.unwrap_or(IDLE_TICK).min(IDLE_TICK);
+            let pause = sync_due_in.or(self.interval()).unwrap_or(IDLE_TICK).clamp(SHORTEST_PAUSE, IDLE_TICK);
             tail = self.work.wait_timeout(tail, pause).unwrap_or_else(PoisonError::into_inner).0;
         }
     }

@@ -387,3 +387,60 @@ fn a_compaction_that_found_no_space_is_tried_again_without_a_write() {
     wait_until("a compaction went well", || store.stats().compactions > 0);
     assert_eq!(store.get("key").unwrap(), Some("x".repeat(300).into_bytes()));
 }
+
+/// Whoever answers may be the last to hold the store, as a connection of a server that ends: the store closes cleanly
+/// on one of its own threads.
+#[test]
+fn the_last_handle_can_be_dropped_by_an_answer() {
+    let disk = MemoryStorage::new();
+    let sync = Arc::new(AtomicBool::new(true));
+    let storage = {
+        let sync = Arc::clone(&sync);
+        Hooked::new(&disk, move |call, name| {
+            if call == "sync" && name == "00000001.log" {
+                wait_until("the sync may go on", || sync.load(Ordering::SeqCst));
+            }
+            Ok(())
+        })
+    };
+    let store = KvStore::open_storage(storage, options()).unwrap();
+    sync.store(false, Ordering::SeqCst);
+    let last = store.clone();
+    let set = Operation::Set { key: b"key".to_vec(), value: b"value".to_vec() };
+    let closed = Arc::new(Mutex::new(None));
+    let told = Arc::clone(&closed);
+    let answer = move |_| {
+        let result = last.close();
+        drop(last);
+        *told.lock().unwrap() = Some(result);
+    };
+    store.submit(set, Completion::call(answer));
+    drop(store);
+    sync.store(true, Ordering::SeqCst);
+    wait_until("the store is closed", || closed.lock().unwrap().is_some());
+    assert!(matches!(*closed.lock().unwrap(), Some(Ok(()))), "{closed:?}");
+    let mut found = None;
+    wait_until("the folder is free", || {
+        found = open(&disk).ok();
+        found.is_some()
+    });
+    assert_eq!(found.expect("it was opened").get("key").unwrap(), Some(b"value".to_vec()));
+}
+
+/// The folder of a sled store is refused before anything is written into it.
+#[test]
+fn a_folder_of_sled_is_refused_untouched() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["conf", "db"] {
+        std::fs::write(folder.path().join(name), "precious").unwrap();
+    }
+    let error = KvStore::open(folder.path()).unwrap_err();
+    assert!(matches!(error, Error::WrongFolder { .. }), "{error}");
+    assert!(error.to_string().contains("--engine sled"), "{error}");
+    let mut names: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["LOCK", "conf", "db"], "nothing but the lock was written");
+}

@@ -27,6 +27,15 @@ pub(super) struct Candidate {
     pub(super) segment: Arc<Segment>,
 }
 
+/// What a look-up is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Want {
+    /// The value is answered.
+    Value,
+    /// The key is changed.
+    Place,
+}
+
 /// What the index knew of a key at one moment.
 pub(super) struct Found {
     /// Every candidate of the hash at that moment, to tell whether it changed since.
@@ -38,11 +47,12 @@ pub(super) struct Found {
 }
 
 impl Core {
-    /// Looks a key up: candidates under the shard's lock, their records without it.
+    /// Looks a key up: candidates under the shard's lock, their records without it. Who is to change the key has no
+    /// need of its value, and spares the copy.
     ///
     /// # Errors
     /// [`Error::Corruption`] when a candidate's record is damaged, and I/O errors.
-    pub(super) fn find(&self, hash: KeyHash, key: &[u8]) -> Result<Found> {
+    pub(super) fn find(&self, hash: KeyHash, key: &[u8], want: Want) -> Result<Found> {
         let (candidates, removed_at) = {
             let shard = self.index.lock(hash);
             let candidates: Vec<Candidate> = shard
@@ -54,7 +64,11 @@ impl Core {
         let locations = candidates.iter().map(|candidate| candidate.location).collect();
         for candidate in candidates {
             let word = self.with_line(&candidate.segment, candidate.location, |line| {
-                record::last_word(line.payload, key).map_err(|error| self.damaged(&candidate, line.sequence, &error))
+                match want {
+                    Want::Value => record::last_word(line.payload, key),
+                    Want::Place => record::is_about(line.payload, key).map(|is_about| is_about.then_some(None)),
+                }
+                .map_err(|error| self.damaged(&candidate, line.sequence, &error))
             })??;
             if let Some(value) = word {
                 return Ok(Found { candidates: locations, record: Some((candidate, value)), removed_at });
@@ -66,7 +80,7 @@ impl Core {
     /// Answers a get when everything that the answer shows is durable.
     pub(super) fn get(&self, key: &[u8], waiting: impl FnOnce(Result<Option<Vec<u8>>>) -> Waiting) {
         let hash = self.index.hash(key);
-        let found = match self.find(hash, key) {
+        let found = match self.find(hash, key, Want::Value) {
             Ok(found) => found,
             Err(error) => return waiting(Err(error)).answer(),
         };

@@ -204,6 +204,14 @@ pub(crate) fn plain_set(payload: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&rest[..key_bytes], value))
 }
 
+/// Whether a record says anything of one key. Copies no value.
+pub(crate) fn is_about(payload: &[u8], key: &[u8]) -> Result<bool, RecordError> {
+    match plain_set(payload) {
+        Some((found, _)) => Ok(found == key),
+        None => Ok(decode(payload)?.0.iter().any(|element| element.mutation.key() == key)),
+    }
+}
+
 /// What a record says of one key: `Some(Some(value))` when its last word is a set, `Some(None)` when it is a removal,
 /// `None` when the record is about other keys.
 pub(crate) fn last_word(payload: &[u8], key: &[u8]) -> Result<Option<Option<Vec<u8>>>, RecordError> {

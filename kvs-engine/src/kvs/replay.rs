@@ -122,7 +122,7 @@ impl<'a> Replay<'a> {
         bytes.resize(count.ok_or_else(|| corrupt("the record changed while it was read"))?, 0);
         read_exact_at(segment.file.as_ref(), &mut bytes, place.offset()).map_err(failed)?;
         let line = frame::read_line(&bytes).map_err(|defect| corrupt(defect.reason()))?;
-        Ok(record::last_word(line.payload, key).map_err(|error| corrupt(&error.to_string()))?.is_some())
+        record::is_about(line.payload, key).map_err(|error| corrupt(&error.to_string()))
     }
 
     /// Drops the removals and counts what is live.

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use super::index::{Index, KeyHash, Shard};
 use super::location::{Location, MAX_SEGMENT_BYTES};
-use super::read::Found;
+use super::read::{Found, Want};
 use super::record;
 use super::replay;
 use crate::completion::{Complete, Completion, Waiter as Blocking};
@@ -291,7 +291,7 @@ impl Core {
     /// Looks a key up and locks its shard, with nothing changed in between.
     fn find_and_lock(&self, hash: KeyHash, key: &[u8]) -> Result<(Found, std::sync::MutexGuard<'_, Shard>)> {
         loop {
-            let found = self.find(hash, key)?;
+            let found = self.find(hash, key, Want::Place)?;
             let shard = self.index.lock(hash);
             if shard.has_candidates(hash, &found.candidates) {
                 return Ok((found, shard));
@@ -312,7 +312,7 @@ impl Core {
         loop {
             let mut found = Vec::with_capacity(keys.len());
             for (key, hash) in keys.iter().zip(hashes) {
-                found.push(self.find(*hash, key)?);
+                found.push(self.find(*hash, key, Want::Place)?);
             }
             let shards: Vec<_> = numbers.iter().map(|number| (*number, self.index.lock_shard(*number))).collect();
             let unchanged = hashes.iter().zip(&found).all(|(hash, found)| {
@@ -462,7 +462,8 @@ impl Handle {
         }
         self.core.stop();
         for thread in threads.drain(..) {
-            if thread.join().is_err() {
+            // An answer may drop the last handle: then this is one of them, and ends when it returns.
+            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
                 tracing::error!("a thread of the store had panicked");
             }
         }

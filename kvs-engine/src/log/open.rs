@@ -93,6 +93,13 @@ fn read_or_create(storage: &dyn Storage) -> Result<Manifest> {
             reason: format!("the manifest is missing, and the log's file {name} is there"),
         });
     }
+    if ["conf", "db"].iter().all(|name| names.iter().any(|found| found == name)) {
+        return Err(Error::WrongFolder {
+            folder: storage.path(""),
+            reason: "holds data of the sled engine; open it with --engine sled, or choose another --data-dir"
+                .to_owned(),
+        });
+    }
     // The hasher's keys come from the operating system's random source.
     let id = format!("{:016x}{:016x}", RandomState::new().hash_one(1), RandomState::new().hash_one(2));
     let manifest = Manifest {

@@ -4,6 +4,7 @@
 //! a group are those who were registered before it took off, or who asked for one of its records while it flew.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::Placed;
 use super::frame;
@@ -49,6 +50,8 @@ pub(super) struct Tail<W> {
     pub(super) next_sequence: u64,
     /// The highest sequence that is on stable storage.
     pub(super) synced_sequence: u64,
+    /// When the last sync took off.
+    pub(super) synced_at: Instant,
     /// Takes appends.
     pub(super) active: Arc<Segment>,
     /// Where the next line goes in the active segment.
@@ -91,6 +94,7 @@ impl<W> Tail<W> {
         Self {
             next_sequence,
             synced_sequence: next_sequence - 1,
+            synced_at: Instant::now(),
             active,
             end,
             records,
@@ -179,6 +183,9 @@ impl<W> Tail<W> {
         self.flight_target = self.next_sequence - 1;
         self.flight_waiters = std::mem::take(&mut self.waiters);
         let dirty = if sync { std::mem::take(&mut self.dirty) } else { Vec::new() };
+        if sync {
+            self.synced_at = Instant::now();
+        }
         Flight { chunks, dirty, target: self.flight_target }
     }
 
