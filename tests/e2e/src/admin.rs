@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::forward::Stream;
 
 /// The longest wait for the whole answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 /// Bytes of the longest answer that is read: metrics take some tens of kilobytes.
 const MOST_BYTES: u64 = 4 * 1024 * 1024;
 

@@ -14,7 +14,7 @@ use crate::waiting::{NotYet, until};
 /// Without a write for so long, the operator is done with what it was told.
 const CALM: Duration = Duration::from_secs(2);
 /// The longest wait for that.
-const REST_LIMIT: Duration = Duration::from_secs(30);
+const REST_LIMIT: Duration = Duration::from_secs(60);
 
 /// The API server's audit log.
 #[derive(Debug, Clone)]

@@ -29,7 +29,7 @@ pub const DEFINITION: &str = "kvsstores.kvs.aryavarth.io";
 /// The longest wait for the API server's answer to one call.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
 /// The longest wait for namespaces to be gone, with the pods and volumes in them.
-const PURGE_LIMIT: Duration = Duration::from_secs(90);
+const PURGE_LIMIT: Duration = Duration::from_secs(120);
 
 /// The cluster.
 pub struct Cluster {
@@ -132,8 +132,8 @@ impl Cluster {
         self.helm(generation, OPERATOR_NAMESPACE)
             .args(["install", OPERATOR_RELEASE])
             .args([chart("kvs-operator")])
-            .args(["--wait", "--timeout", "100s"])
-            .limit(Duration::from_secs(120))
+            .args(["--wait", "--timeout", "150s"])
+            .limit(Duration::from_secs(170))
             .succeed()
             .await
             .map(drop)

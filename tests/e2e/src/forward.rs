@@ -13,7 +13,7 @@ use crate::namespace::Namespace;
 use crate::process::Background;
 
 /// The longest wait for a stream into a pod.
-const OPEN_LIMIT: Duration = Duration::from_secs(10);
+const OPEN_LIMIT: Duration = Duration::from_secs(20);
 
 /// What reads and writes.
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}

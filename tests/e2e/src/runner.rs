@@ -20,8 +20,8 @@ use crate::diagnosis;
 use crate::failure::Failure;
 use crate::namespace::Namespace;
 
-/// The longest that a story may take: none takes a third of it on the slowest machine seen.
-const STORY_LIMIT: Duration = Duration::from_secs(240);
+/// The longest that a story may take: none takes half of it on the slowest machine seen.
+const STORY_LIMIT: Duration = Duration::from_secs(360);
 
 /// The longest that the diagnosis of a failed story may take.
 const DIAGNOSIS_LIMIT: Duration = Duration::from_secs(60);

@@ -17,7 +17,7 @@ use crate::waiting::{NotYet, until};
 
 /// The longest wait for a store to become Ready: an image that is there, a volume to be made and a server to start, on
 /// a machine that may do all of it for several stores at once.
-pub const READY_LIMIT: Duration = Duration::from_secs(90);
+pub const READY_LIMIT: Duration = Duration::from_secs(120);
 
 /// A store that may or may not exist.
 #[derive(Clone)]

@@ -54,7 +54,7 @@ pub(super) async fn store_passes_its_test(namespace: Namespace) -> Told {
     helm(&["install", "orders"]).args([chart("kvs-store")]).args(values).succeed().await?;
     let store = namespace.store("orders");
     store.ready().await?;
-    let said = helm(&["test", "orders", "--timeout", "60s"]).limit(HELM_TEST_LIMIT).succeed().await?;
+    let said = helm(&["test", "orders", "--timeout", "140s"]).limit(HELM_TEST_LIMIT).succeed().await?;
     assert!(said.contains("Phase:") && said.contains("Succeeded"), "{said}");
     let status = store.server_status().await?;
     assert_eq!((&status["engine"], &status["pool"]), (&"sled".into(), &"rayon".into()), "the values are the spec");

@@ -17,8 +17,8 @@ const DATA_FOLDER: &str = "var/lib/kvs/data";
 const MOST_FILES: usize = 64;
 /// Keys set before and after the one that is damaged, so that the log knows that it was durable.
 const KEYS: u32 = 20;
-/// A restart comes at the latest after the node's second pause, 20 s.
-const RESTART_LIMIT: Duration = Duration::from_secs(60);
+/// A restart comes after one of the node's first pauses, 10 s and 20 s.
+const RESTART_LIMIT: Duration = Duration::from_secs(120);
 
 /// One flipped bit in an acknowledged record: no data is served as if nothing had been, the cause stands in the
 /// conditions with file, byte and sequence, and it stays the same while the node restarts the server again and again.

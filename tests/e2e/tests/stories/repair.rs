@@ -13,7 +13,7 @@ use kvs_e2e::{Failure, NotYet, until};
 use tokio::time::sleep;
 
 /// The longest wait for a repair. It takes milliseconds where the operator has nothing else to do.
-const REPAIR_LIMIT: Duration = Duration::from_secs(30);
+const REPAIR_LIMIT: Duration = Duration::from_secs(60);
 /// How long nothing must be written by an operator whose store is as it should be.
 const SILENCE: Duration = Duration::from_secs(20);
 

@@ -13,7 +13,7 @@ use kvs_e2e::store::Store;
 use kvs_e2e::{Failure, NotYet, repository, until};
 
 /// The longest wait for the children of a deleted store to be gone.
-const GONE_LIMIT: Duration = Duration::from_secs(60);
+const GONE_LIMIT: Duration = Duration::from_secs(90);
 
 /// A deleted store takes its pod with it and leaves its claim; a store of the same name goes on with the data.
 pub(super) async fn claim_is_adopted(namespace: Namespace) -> Told {
@@ -54,7 +54,7 @@ pub(super) async fn stores_outlive_the_operator(namespace: Namespace) -> Told {
     let pod = store.pod().await?;
 
     let helm = cluster.helm(Helm::Four, OPERATOR_NAMESPACE);
-    helm.args(["uninstall", OPERATOR_RELEASE, "--wait", "--timeout", "60s"]).limit(GONE_LIMIT * 2).succeed().await?;
+    helm.args(["uninstall", OPERATOR_RELEASE, "--wait", "--timeout", "120s"]).limit(GONE_LIMIT * 2).succeed().await?;
     let deployments = Api::<Deployment>::namespaced(cluster.client.clone(), OPERATOR_NAMESPACE);
     let operator = deployments.get_opt(OPERATOR_RELEASE).await.map_err(Failure::kubernetes("reading the operator"))?;
     assert!(operator.is_none(), "the operator is gone");
