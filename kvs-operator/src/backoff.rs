@@ -8,10 +8,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::error::Error;
 use crate::metrics::Metrics;
 
 /// The first wait.
 const FIRST: Duration = Duration::from_secs(1);
+/// The first wait after a conflict: the watch brings the version that is there within milliseconds.
+const FIRST_AFTER_CONFLICT: Duration = Duration::from_millis(50);
 /// The longest wait.
 const LONGEST: Duration = Duration::from_secs(300);
 
@@ -34,11 +37,12 @@ impl Backoff {
 
     /// Counts a failure and says how long to wait.
     #[must_use]
-    pub fn failed(&self, namespace: &str, name: &str) -> Duration {
+    pub fn failed(&self, namespace: &str, name: &str, error: &Error) -> Duration {
+        let first = if error.is_conflict() { FIRST_AFTER_CONFLICT } else { FIRST };
         let mut failures = self.map();
         let count = failures.entry((namespace.to_owned(), name.to_owned())).or_insert(0);
         *count = count.saturating_add(1);
-        let wait = jittered(exponential(*count));
+        let wait = jittered(exponential(first, *count));
         self.report(&failures);
         wait
     }
@@ -62,9 +66,9 @@ impl Backoff {
 }
 
 /// The wait after so many failures in a row, before jitter.
-fn exponential(failures: u32) -> Duration {
+fn exponential(first: Duration, failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
-    FIRST.saturating_mul(1 << doublings).min(LONGEST)
+    first.saturating_mul(1 << doublings).min(LONGEST)
 }
 
 /// Between half and all of a time, so that stores which failed together do not return together.
@@ -80,23 +84,27 @@ pub fn jittered(time: Duration) -> Duration {
 mod tests {
     use super::*;
 
+    fn timed_out() -> Error {
+        Error::TimedOut { action: "applying".into() }
+    }
+
     #[test]
     fn waits_double_up_to_five_minutes_and_a_success_ends_them() {
         let backoff = Backoff::new(Arc::new(Metrics::new().unwrap()));
         for expected_seconds in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
-            let wait = backoff.failed("shop", "orders");
+            let wait = backoff.failed("shop", "orders", &timed_out());
             let longest = Duration::from_secs(expected_seconds);
             assert!(wait <= longest && wait >= longest / 2, "{wait:?} for {longest:?}");
         }
         assert_eq!(backoff.metrics.objects_in_backoff.get(), 1);
         backoff.reset("shop", "orders");
-        assert!(backoff.failed("shop", "orders") <= FIRST);
+        assert!(backoff.failed("shop", "orders", &timed_out()) <= FIRST);
         backoff.reset("shop", "orders");
         assert_eq!(backoff.metrics.objects_in_backoff.get(), 0);
     }
 
     #[test]
     fn the_longest_row_of_failures_does_not_overflow() {
-        assert_eq!(exponential(u32::MAX), LONGEST);
+        assert_eq!(exponential(FIRST, u32::MAX), LONGEST);
     }
 }

@@ -26,7 +26,7 @@ use crate::report::{StatusWriter, full_name};
 use crate::resource::KvsStore;
 use crate::status::{Situation, assess};
 use crate::validate::{Settings, validate};
-use crate::watches::{Watches, store_of};
+use crate::watches::{Watches, stores_of};
 
 /// Changes that arrive within this time are reconciled together: a StatefulSet and its pod change at once.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -106,21 +106,24 @@ pub async fn run(
             }
         }
     };
-    // By label and not by owner: a child whose owner reference was edited away wakes its store too.
     let results = Controller::for_stream(store_stream, stores)
         .with_config(Config::default().debounce(DEBOUNCE).concurrency(concurrency.max(1)))
-        .watches_stream(service_account_stream, |object| store_of(&object))
-        .watches_stream(config_map_stream, |object| store_of(&object))
-        .watches_stream(service_stream, |object| store_of(&object))
-        .watches_stream(stateful_set_stream, |object| store_of(&object))
-        .watches_stream(pod_stream, |object| store_of(&object))
-        .watches_stream(claim_stream, |object| store_of(&object))
+        .watches_stream(service_account_stream, |object| stores_of(&object))
+        .watches_stream(config_map_stream, |object| stores_of(&object))
+        .watches_stream(service_stream, |object| stores_of(&object))
+        .watches_stream(stateful_set_stream, |object| stores_of(&object))
+        .watches_stream(pod_stream, |object| stores_of(&object))
+        .watches_stream(claim_stream, |object| stores_of(&object))
         .graceful_shutdown_on(shutdown)
         .run(reconcile, retry, context)
         .for_each(|result| async {
             match result {
                 // A retained claim or a dying pod of a store that is gone wakes nobody.
                 Ok(_) | Err(ControllerError::ObjectNotFound(_)) => {}
+                // Someone else wrote first; the next try looks again.
+                Err(ControllerError::ReconcilerFailed(error, _)) if error.is_conflict() => {
+                    tracing::debug!(%error, "looking again");
+                }
                 Err(ControllerError::ReconcilerFailed(error, store)) => {
                     tracing::warn!(store = %format!("{}/{}", store.namespace.unwrap_or_default(), store.name), %error, "reconcile failed");
                 }
@@ -135,8 +138,8 @@ pub async fn run(
 }
 
 /// When to try a failed store again.
-fn retry(store: Arc<KvsStore>, _error: &Error, context: Arc<Context>) -> Action {
-    let wait = context.backoff.failed(&store.namespace().unwrap_or_default(), &store.name_any());
+fn retry(store: Arc<KvsStore>, error: &Error, context: Arc<Context>) -> Action {
+    let wait = context.backoff.failed(&store.namespace().unwrap_or_default(), &store.name_any(), error);
     Action::requeue(wait)
 }
 

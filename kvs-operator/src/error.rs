@@ -42,6 +42,12 @@ impl Error {
         self.status_code() == Some(422)
     }
 
+    /// Whether someone else changed the object in between, so that another look at it is all that is needed.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        self.status_code() == Some(409)
+    }
+
     /// One word for metrics.
     #[must_use]
     pub fn reason(&self) -> &'static str {

@@ -128,10 +128,15 @@ fn log_unreadable(InvalidObject { error, metadata }: InvalidObject) -> ObjectMet
     metadata
 }
 
-/// The store that an object belongs to by its label.
-pub(crate) fn store_of<K: Resource>(object: &K) -> Option<ObjectRef<KvsStore>> {
-    let name = object.labels().get(names::INSTANCE)?;
-    Some(ObjectRef::new(name).within(&object.namespace()?))
+/// The stores that an object belongs to, by its owner reference and by its label: whichever of the two someone changed,
+/// the other wakes the store that repairs it.
+pub(crate) fn stores_of<K: Resource>(object: &K) -> Vec<ObjectRef<KvsStore>> {
+    let Some(namespace) = object.namespace() else { return Vec::new() };
+    let owners = object.owner_references().iter().filter(|owner| owner.kind == KvsStore::kind(&()));
+    let mut names: Vec<&str> = owners.map(|owner| owner.name.as_str()).collect();
+    names.extend(object.labels().get(names::INSTANCE).map(String::as_str));
+    names.dedup();
+    names.into_iter().map(|name| ObjectRef::new(name).within(&namespace)).collect()
 }
 
 /// Says what a person must do about a watch that does not come up.
@@ -164,6 +169,21 @@ mod tests {
             "apiVersion: kvs.aryavarth.io/v1alpha1\nkind: KvsStore\nmetadata: {{name: orders, namespace: shop}}\nspec: {spec}"
         );
         serde_yaml::from_str(&yaml).unwrap()
+    }
+
+    #[test]
+    fn a_child_wakes_its_store_when_its_label_or_its_owner_was_changed() {
+        let names = |metadata: &str| {
+            let yaml = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c, namespace: shop, {metadata}}}");
+            let object: k8s_openapi::api::core::v1::ConfigMap = serde_yaml::from_str(&yaml).unwrap();
+            stores_of(&object).into_iter().map(|store| store.name).collect::<Vec<_>>()
+        };
+        let owner = "ownerReferences: [{apiVersion: a, kind: KvsStore, name: orders, uid: u}]";
+        let label = |value: &str| format!("labels: {{app.kubernetes.io/instance: {value}}}");
+        assert_eq!(names(&format!("{owner}, {}", label("orders"))), ["orders"]);
+        assert_eq!(names(&format!("{owner}, {}", label("other"))), ["orders", "other"]);
+        assert_eq!(names(owner), ["orders"]);
+        assert_eq!(names(&label("orders")), ["orders"]);
     }
 
     #[test]
