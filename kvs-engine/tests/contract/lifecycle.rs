@@ -44,12 +44,17 @@ pub(crate) fn every_operation_is_answered_once_across_a_close<F: Fixture>() {
                 scope.spawn(move || {
                     let mut pipeline = Pipeline::new(&engine);
                     let mut operations = 0;
-                    // Some more after the close, but not so many that a slow disk makes the test slow.
-                    while !closed.load(Ordering::Relaxed) && operations < 20_000 {
+                    // Until the close, but not so many that a slow disk makes the test slow.
+                    while !closed.load(Ordering::Relaxed) {
+                        if operations == 20_000 {
+                            thread::yield_now();
+                            continue;
+                        }
                         pipeline.submit(set(format!("{thread}/{operations}"), "value"));
                         pipeline.submit(get(format!("{thread}/{operations}")));
                         operations += 1;
                     }
+                    // And some more after it.
                     for _ in 0..50 {
                         pipeline.submit(remove("key"));
                         pipeline.submit(Operation::Batch(vec![batch_remove("key")]));
