@@ -504,3 +504,68 @@ fn a_value_larger_than_a_segment_gets_one_of_its_own() {
     assert_eq!(found.get("large").unwrap(), Some(value));
     assert_eq!(contents(&found).len(), 2);
 }
+
+#[test]
+fn a_process_that_dies_again_and_again_leaves_no_heap_of_segments() {
+    let mut disk = MemoryStorage::new();
+    for round in 0..30 {
+        let store = open(&disk).unwrap();
+        for key in 0..3 {
+            store.set(format!("key-{key}"), format!("round {round}")).unwrap();
+        }
+        disk = disk.after_kill();
+    }
+    assert!(segments(&disk).len() <= 3, "{:?}", segments(&disk));
+    assert_eq!(contents(&open(&disk).unwrap()).len(), 3);
+}
+
+/// With `interval` and `os` an acknowledged write survives the death of the process; the loss of power may take it, but
+/// then everything after it as well, and the store opens. `flush` and `close` make everything durable.
+#[test]
+fn the_weaker_policies_lose_only_what_they_say() {
+    use kvs_engine::SyncPolicy;
+    for sync in [SyncPolicy::Os, SyncPolicy::Interval(std::time::Duration::from_secs(3600))] {
+        let storage = MemoryStorage::new();
+        let open = |disk: &MemoryStorage| {
+            KvStore::open_storage(Arc::new(disk.clone()), Options { sync, ..options() })
+                .unwrap_or_else(|error| panic!("{sync:?}: {error}"))
+        };
+        let store = open(&storage);
+        for number in 0..10 {
+            store.set(format!("key-{number}"), "flushed").unwrap();
+        }
+        store.flush().unwrap();
+        for number in 10..20 {
+            store.set(format!("key-{number}"), "acknowledged").unwrap();
+        }
+        assert_eq!(contents(&open(&storage.after_kill())).len(), 20, "{sync:?}: after kill -9");
+        let mut random = Random(11);
+        for _ in 0..50 {
+            let found = contents(&open(&storage.after_power_loss(|| random.below(2) == 0)));
+            let kept = (0..20).take_while(|number| found.contains_key(&format!("key-{number}"))).count();
+            assert!(kept >= 10 && found.len() == kept, "{sync:?}: {:?}", found.keys());
+        }
+        store.close().unwrap();
+        assert_eq!(contents(&open(&storage.after_power_loss(|| false))).len(), 20, "{sync:?}: after close");
+    }
+}
+
+/// Sixteen threads that wait for one sync each would need as many syncs as writes.
+#[test]
+fn writers_share_their_syncs() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = KvStore::open(folder.path()).unwrap();
+    let before = store.stats().syncs;
+    std::thread::scope(|scope| {
+        for writer in 0..16 {
+            let store = store.clone();
+            scope.spawn(move || {
+                for number in 0..100 {
+                    store.set(format!("{writer}/{number}"), "value").unwrap();
+                }
+            });
+        }
+    });
+    let syncs = store.stats().syncs - before;
+    assert!(syncs < 1_200, "{syncs} syncs for 1600 writes");
+}

@@ -177,7 +177,7 @@ fn checked(mut options: Options) -> Result<Options> {
             return Err(Error::TooLarge { what, bytes, limit_bytes });
         }
     }
-    options.segment_bytes = options.segment_bytes.clamp(MIN_SEGMENT_BYTES, MAX_SEGMENT_BYTES / 2);
+    options.segment_bytes = options.segment_bytes.clamp(MIN_SEGMENT_BYTES, MAX_SEGMENT_BYTES / 4);
     Ok(options)
 }
 

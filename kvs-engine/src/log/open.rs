@@ -293,9 +293,13 @@ impl Opening<'_> {
         let failed = |error| Error::io("preparing the log for appends", error);
         let mut next_sequence = open.last().map_or(manifest.sealed_through + 1, |last| last.scan.expected);
         next_sequence = next_sequence.max(manifest.durable + 1);
+        // The last one with records goes on; what stands behind it was only prepared. So a process that is killed again
+        // and again does not leave one small segment each time.
+        let last_used = open.iter().rposition(|open| !open.scan.records.is_empty()).unwrap_or(0);
+        let prepared = if open.is_empty() { Vec::new() } else { open.split_off(last_used + 1) };
         let active = open.pop();
         let mut empty = Vec::new();
-        for Open { segment, scan, .. } in open {
+        for Open { segment, scan, .. } in open.into_iter().chain(prepared) {
             match seal_of(&scan) {
                 Some(sealed) => {
                     segment.file.set_length(sealed.bytes).and_then(|()| segment.file.sync_data()).map_err(failed)?;
@@ -305,6 +309,7 @@ impl Opening<'_> {
                 }
                 None => {
                     manifest.segments.retain(|entry| entry.id != segment.id);
+                    self.table.remove(&segment);
                     empty.push(segment);
                 }
             }

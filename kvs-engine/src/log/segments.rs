@@ -77,7 +77,8 @@ impl SegmentTable {
         segment
     }
 
-    fn remove(&mut self, segment: &Segment) {
+    /// Frees a segment's slot.
+    pub(super) fn remove(&mut self, segment: &Segment) {
         self.slots[segment.slot() as usize] = None;
     }
 
