@@ -136,6 +136,28 @@ fn an_unknown_verb_says_which_ones_there_are() {
 }
 
 #[test]
+fn an_error_does_not_repeat_what_was_sent() {
+    let long = "x".repeat(10_000);
+    for line in [
+        format!("\"{long}\""),
+        format!("{{\"{long}\":1}}"),
+        format!("{{\"ping\":{{}},\"{long}\":1}}"),
+        format!("{{\"ping\":{{}},\"id\":\"{long}\"}}"),
+        format!("{{\"ping\":\"{long}\"}}"),
+        format!("{{\"get\":\"{long}\"}}"),
+        format!("{{\"get\":{{\"{long}\":1}}}}"),
+        format!("{{\"get\":{{\"key64\":\"{long}_\"}}}}"),
+        format!("{{\"set\":{{\"key\":{{\"{long}\":1}}}}}}"),
+        format!("{{\"batch\":\"{long}\"}}"),
+        format!("{{\"batch\":[\"{long}\"]}}"),
+        format!("{{\"get\":{{\"key\":{}}}}}", "9".repeat(10_000)),
+    ] {
+        let (_, message, _) = refusal(&line);
+        assert!(message.len() < 300, "{} bytes for {}..", message.len(), &line[..20]);
+    }
+}
+
+#[test]
 fn what_is_no_json_object_is_malformed() {
     for line in [
         "",

@@ -3,13 +3,14 @@
 //! What must hold:
 //! * unknown, missing and repeated fields are refused, beside an `id` too;
 //! * decoding is one pass into types, without a tree of JSON values, so its memory is bounded by the line's length;
+//! * an error never repeats at length what a stranger sent: the answer to a long mistake is short;
 //! * what is not a JSON object is [`ErrorCode::Malformed`] and ends the connection: a server that resynchronized on
 //!   the next line could be driven by a web page that posts lines of JSON.
 
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 
 use super::{Change, Request, RequestId, Verb};
 use crate::error_code::ErrorCode;
@@ -21,6 +22,9 @@ use crate::text::Base64;
 const VERBS: &str = "`ping`, `get`, `exists`, `set`, `rm`, `batch`";
 /// How many characters of an unknown word an error repeats.
 const QUOTED_CHARACTERS: usize = 32;
+/// A string that stands where none may stand. serde's own word for it repeats the string: up to a whole line, escaped.
+/// So the visitors below are driven by `deserialize_any`, which asks them what they think of a string.
+const STRING: Unexpected<'static> = Unexpected::Other("string");
 
 impl Request {
     /// Reads one line, without its line end.
@@ -110,7 +114,7 @@ struct Envelope {
 
 impl<'de> Deserialize<'de> for Envelope {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(EnvelopeVisitor)
+        deserializer.deserialize_any(EnvelopeVisitor)
     }
 }
 
@@ -121,6 +125,10 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a request object")
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Envelope, E> {
+        Err(E::invalid_type(STRING, &self))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope, A::Error> {
@@ -193,7 +201,7 @@ impl<'de> DeserializeSeed<'de> for Body {
     type Value = (Vec<u8>, Vec<u8>);
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
+        deserializer.deserialize_any(self)
     }
 }
 
@@ -206,6 +214,10 @@ impl<'de> Visitor<'de> for Body {
             Fields::Key => "an object with `key` (or `key64`)",
             Fields::KeyAndValue => "an object with `key` (or `key64`) and `value` (or `value64`)",
         })
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+        Err(E::invalid_type(STRING, &self))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
@@ -269,6 +281,10 @@ impl<'de> Deserialize<'de> for Changes {
                 formatter.write_str("an array of `{\"set\":{..}}` and `{\"rm\":{..}}`")
             }
 
+            fn visit_str<E: Error>(self, _: &str) -> Result<Changes, E> {
+                Err(E::invalid_type(STRING, &self))
+            }
+
             fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Changes, A::Error> {
                 let mut list = Vec::new();
                 while list.len() < MAX_BATCH_CHANGES {
@@ -293,6 +309,6 @@ impl<'de> Deserialize<'de> for Changes {
                 Ok(Changes { list, count })
             }
         }
-        deserializer.deserialize_seq(List)
+        deserializer.deserialize_any(List)
     }
 }
