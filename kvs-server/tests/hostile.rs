@@ -226,6 +226,40 @@ fn a_client_that_never_reads_is_not_read_and_then_closed() {
 }
 
 #[test]
+fn large_answers_that_nobody_reads_are_bounded_together() {
+    const CLIENTS: usize = 200;
+    let here = tempdir().unwrap();
+    let server = Process::start(here.path(), &[]);
+    let value = "x".repeat(1_000_000);
+    Wire::connect(server.addr).ask(&format!("{{\"set\":{{\"key\":\"big\",\"value\":\"{value}\"}}}}"));
+    let before = server.resident_bytes();
+    // 2 MB or more for each, if the server kept them all.
+    let mut clients: Vec<Wire> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = Wire::connect(server.addr);
+            client.send("{\"get\":{\"key\":\"big\"},\"id\":7}\n".repeat(8));
+            client
+        })
+        .collect();
+    until("those without room are told", || {
+        let (_, text) = server.admin("/metrics");
+        let series = "kvs_requests_total{code=\"busy\",op=\"get\"} ";
+        let refused: f64 = text.lines().find_map(|line| line.strip_prefix(series))?.parse().unwrap();
+        (refused >= CLIENTS as f64).then_some(())
+    });
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < GROWTH_BYTES, "grown by {grown} bytes");
+    goes_on(&server);
+    for _ in 0..8 {
+        let line = clients.last_mut().unwrap().line().unwrap();
+        assert!(line.ends_with(",\"id\":7}"), "a refusal names its request too: {}", &line[line.len() - 100..]);
+    }
+    drop(clients);
+    until("all bytes in flight are given back", || (server.metric("kvs_in_flight_bytes") == 0.0).then_some(()));
+    assert_eq!(Wire::connect(server.addr).ask("{\"get\":{\"key\":\"big\"}}").len(), 1_000_009);
+}
+
+#[test]
 fn a_deep_pipeline_is_answered_in_order_with_bounded_memory() {
     const REQUESTS: usize = 200_000;
     let here = tempdir().unwrap();

@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kvs_protocol::{ErrorCode, FrameBuffer, Request, RequestId, Response, WireError};
+use kvs_protocol::{Answer, ErrorCode, FrameBuffer, Request, RequestId, Response, WireError};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, Sleep};
 
@@ -164,11 +164,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             };
             self.line_began = None;
             match decoded {
-                Ok(_) if self.lease.is_too_much() => {
-                    self.refuse(
-                        WireError::new(ErrorCode::Busy, "too many bytes in flight; try again later").into(),
-                        now,
-                    );
+                Ok(Request { verb, id }) if self.lease.is_too_much() => {
+                    self.pend(OperationName::of(&verb), id, REQUEST_OVERHEAD_BYTES, now);
+                    self.responses.open_refused(too_many_bytes());
                 }
                 Ok(Request { verb, id }) => {
                     let bytes = REQUEST_OVERHEAD_BYTES + payload_bytes(&verb);
@@ -241,12 +239,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let _ = self.shared.pool.spawn(move || job.run());
     }
 
-    /// Encodes the answers that are there, in order, as far as the output has room.
+    /// Encodes the answers that are there, in order, as far as the output has room. A value that has no room among
+    /// the bytes in flight is not sent: only here is its size known, and many clients could ask for large ones and
+    /// read none.
     fn encode(&mut self) {
         self.responses.drain(MAX_OUTPUT_BYTES.saturating_sub(self.output.untaken().len()), &mut self.answers);
         if !self.answers.is_empty() {
             let now = Instant::now();
-            for answered in self.answers.drain(..) {
+            let mut answers = std::mem::take(&mut self.answers);
+            for answered in answers.drain(..) {
                 let request = self.pending.pop_front().expect("each answer has its request");
                 self.pending_bytes -= request.bytes;
                 if let Answered::Engine(Err(error)) = &answered
@@ -254,12 +255,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 {
                     self.shared.fatal.suspect();
                 }
-                let body = request.operation.answer(answered);
+                let mut body = request.operation.answer(answered);
+                if let Ok(Answer::Bytes(value)) = &body
+                    && !self.lease.try_grow(self.used_bytes(self.frames.capacity_bytes()) + value.len())
+                {
+                    body = Err(too_many_bytes());
+                }
                 let took = now.duration_since(request.decoded);
                 let code = body.as_ref().err().map(|error| error.code);
                 self.shared.metrics.requests.answered(request.operation, code, took);
                 Response { body, id: request.id }.encode(self.output.tail());
             }
+            self.answers = answers;
         }
         self.lease.record(self.used_bytes(self.frames.capacity_bytes()));
     }
@@ -314,4 +321,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // Either way the connection is closed now.
         let _ = tokio::time::timeout(LINGER_DEADLINE, discard).await;
     }
+}
+
+/// What a request is answered while all connections together use too much memory.
+fn too_many_bytes() -> WireError {
+    WireError::new(ErrorCode::Busy, "too many bytes in flight; try again later")
 }
