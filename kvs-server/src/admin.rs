@@ -1,7 +1,9 @@
 //! The admin port: `/livez`, `/readyz`, `/metrics`, `/status` and `/version` over HTTP/1.1.
 //!
 //! What must hold: it runs on a thread and a runtime of its own, so that it answers while every other thread is at
-//! work; it reads nothing but a bounded head and changes nothing; its connections are few and end in time.
+//! work; it reads nothing but a bounded head and changes nothing; its connections are few and end in time, whether
+//! the client sends nothing, reads nothing or asks for ever: else a few such clients would keep the probes out, and
+//! Kubernetes would restart a healthy server.
 
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
@@ -13,7 +15,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -204,17 +206,16 @@ async fn serve(listener: TcpListener, state: Arc<AdminState>) {
     }
 }
 
-/// Serves one connection; gives why it ended.
+/// Answers the one request of a connection; gives why it ended.
 async fn converse(stream: TcpStream, state: &AdminState) -> &'static str {
     let service = service_fn(|request: Request<Incoming>| async move { Ok::<_, Infallible>(state.answer(&request)) });
     let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(ADMIN_DEADLINE)
+        .keep_alive(false)
         .max_buf_size(ADMIN_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
-    match connection.await {
-        Ok(()) => ADMIN_ENDINGS[0],
-        Err(error) if error.is_timeout() => ADMIN_ENDINGS[1],
-        Err(_) => ADMIN_ENDINGS[2],
+    match tokio::time::timeout(ADMIN_DEADLINE, connection).await {
+        Ok(Ok(())) => ADMIN_ENDINGS[0],
+        Err(_) => ADMIN_ENDINGS[1],
+        Ok(Err(_)) => ADMIN_ENDINGS[2],
     }
 }

@@ -65,7 +65,7 @@ pub const FATAL_CHECK: Duration = Duration::from_millis(200);
 
 /// The head of an admin request, in bytes.
 pub const ADMIN_HEAD_BYTES: usize = 8 * 1024;
-/// How long an admin client may take to send its head, and how long it may be idle.
+/// How long an admin client may take in all, from connecting to having taken its one answer.
 pub const ADMIN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The limits of one server that follow from its largest value.

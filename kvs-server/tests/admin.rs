@@ -8,6 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 use kvs_server::catalogue::{self, Kind};
+use kvs_server::limits::MAX_ADMIN_CONNECTIONS;
 use support::{PATIENCE, Process, Wire, command};
 use tempfile::tempdir;
 
@@ -58,6 +59,25 @@ fn what_is_no_request_ends_its_connection_only() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{}: {answer}", &bytes[..20.min(bytes.len())]);
     }
     assert_eq!(server.admin("/livez").0, 200);
+}
+
+#[test]
+fn clients_that_read_nothing_do_not_keep_the_probes_out() {
+    let here = tempdir().unwrap();
+    let server = Process::start(here.path(), &[]);
+    let requests = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1000);
+    // More than there are places, each asking for far more than the sockets take.
+    let greedy: Vec<TcpStream> = (0..2 * MAX_ADMIN_CONNECTIONS)
+        .map(|_| {
+            let mut stream = TcpStream::connect(server.admin_addr.unwrap()).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            // What the socket takes is enough.
+            let _ = stream.write(requests.as_bytes());
+            stream
+        })
+        .collect();
+    assert_eq!(server.admin("/livez").0, 200);
+    drop(greedy);
 }
 
 #[test]
