@@ -58,7 +58,10 @@ impl Identity {
         };
         let mut text = String::new();
         file.take(MAX_BYTES).read_to_string(&mut text).map_err(failed)?;
-        let identity: Self = serde_json::from_str(&text).map_err(|error| failed(error.into()))?;
+        let identity: Self = serde_json::from_str(&text).map_err(|error| {
+            let cause = format!("{error}; restore it from a backup of this folder, or choose another --data-dir");
+            failed(io::Error::new(io::ErrorKind::InvalidData, cause))
+        })?;
         if identity.version != VERSION {
             let cause = format!("it has version {}, this server knows {VERSION}", identity.version);
             return Err(failed(io::Error::new(io::ErrorKind::InvalidData, cause)));

@@ -1,5 +1,6 @@
 //! bin `kvs-server`: arguments, logging, run, exit code.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -12,7 +13,7 @@ fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) if error.use_stderr() => {
-            eprintln!("kvs-server: {}", one_line(&error));
+            say(&one_line(&error));
             return ExitCode::from(EXIT_USAGE);
         }
         // Help and version go to standard output.
@@ -26,9 +27,14 @@ fn main() -> ExitCode {
         run(settings, &Stop::default())
     });
     let Err(error) = result else { return ExitCode::SUCCESS };
-    eprintln!("kvs-server: {error}");
+    say(&error.to_string());
     if let Some(path) = termination_log {
         error.write_termination_log(&path);
     }
     if matches!(error, ServerError::Configuration(_)) { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
+}
+
+/// The last word on standard error; if that is closed, the exit code says enough.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "kvs-server: {line}");
 }

@@ -3,10 +3,11 @@
 
 mod support;
 
+use std::io::BufRead as _;
 use std::net::TcpListener;
 
-use rustix::process::Signal;
-use support::{Process, Wire, command, output};
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Process, Wire, command, output, until};
 use tempfile::tempdir;
 
 /// Runs the server with arguments that it must refuse; gives the one line that it said.
@@ -50,6 +51,7 @@ fn wrong_arguments_get_one_clear_line() {
         (&["--sync", "never"], "use one of: always, interval, os"),
         (&["--sync", "interval", "--sync-interval-ms", "0"], "sync-interval-ms must be 1 to 60000, not 0"),
         (&["--store", "quickstart"], "store 'quickstart' is not of the form NAMESPACE/NAME"),
+        (&["--log-level", "warning"], "log level 'warning' is unknown; use one of: error, warn, info"),
         (&["--log-level", "a=b=c"], "log level 'a=b=c' is no filter"),
         (&["--config", "missing.yaml"], "missing.yaml: No such file or directory"),
     ] {
@@ -214,6 +216,25 @@ fn damaged_data_is_named_and_not_opened() {
     let line = refused(here.path(), &["--addr", "127.0.0.1:0", "--termination-log", cause.to_str().unwrap()]);
     assert!(line.contains("corruption at byte"), "{line}");
     assert!(std::fs::read_to_string(cause).unwrap().starts_with("corruption: "));
+}
+
+#[test]
+fn a_server_whose_log_nobody_reads_ends_in_good_order() {
+    let here = tempdir().unwrap();
+    let mut child = command()
+        .current_dir(here.path())
+        .args(["--addr", "127.0.0.1:0"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // As with `kvs-server 2>&1 | head -1`: the pipe is gone after the first line.
+    let mut line = String::new();
+    std::io::BufReader::with_capacity(1, child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("is listening"), "{line}");
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    let status = until("the server ends", || child.try_wait().unwrap());
+    assert!(status.success(), "{status}");
 }
 
 #[test]
