@@ -129,6 +129,28 @@ fn a_job_may_drop_the_pool_that_runs_it<P: Pool>() {
     spawner.join().unwrap();
 }
 
+#[test]
+fn a_job_that_shuts_its_pool_down_waits_for_no_other() {
+    fn story<P: Pool>() {
+        let pool = Arc::new(P::new(2).unwrap());
+        let (sender, receiver) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        pool.spawn(move || end.send(receiver.recv_timeout(PATIENCE).is_ok()).unwrap()).unwrap();
+        let inside = Arc::clone(&pool);
+        pool.spawn(move || {
+            inside.shutdown();
+            drop(inside);
+            sender.send(()).unwrap();
+        })
+        .unwrap();
+        assert_eq!(ended.recv(), Ok(true), "the shutdown returned, so that the first job could end");
+        pool.spawn(|| {}).unwrap_err();
+    }
+    story::<NaivePool>();
+    story::<SharedQueuePool>();
+    story::<RayonPool>();
+}
+
 fn the_number_of_threads_is_checked<P: Pool>() {
     for threads in [0, MAX_THREADS + 1] {
         assert!(matches!(P::new(threads), Err(PoolError::Threads { .. })), "{threads}");

@@ -28,7 +28,8 @@ impl Pool for InlinePool {
     }
 
     fn shutdown(&self) {
-        self.running.close_and_wait();
+        // Either way there is nothing more to do.
+        let _ = self.running.close_and_wait();
     }
 }
 

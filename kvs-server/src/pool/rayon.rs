@@ -34,7 +34,8 @@ impl Pool for RayonPool {
     }
 
     fn shutdown(&self) {
-        self.running.close_and_wait();
+        // Either way there is nothing more to do.
+        let _ = self.running.close_and_wait();
     }
 }
 

@@ -86,16 +86,18 @@ impl Running {
         self.forget();
     }
 
-    /// Refuses further jobs and waits until those that were admitted have ended.
-    pub(super) fn close_and_wait(&self) {
+    /// Refuses further jobs and waits until those that were admitted have ended; `false` when a job of this pool asks,
+    /// for which nothing may wait.
+    pub(super) fn close_and_wait(&self) -> bool {
         self.closed.store(true, Ordering::SeqCst);
         if CURRENT.get() == std::ptr::from_ref(self).addr() {
-            return;
+            return false;
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         while self.accepted.load(Ordering::SeqCst) > 0 {
             waiting = self.idle.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
+        true
     }
 
     /// What is going on, for a pool of so many threads, or of one for each running job.

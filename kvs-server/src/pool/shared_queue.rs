@@ -93,15 +93,16 @@ impl Pool for SharedQueuePool {
     }
 
     fn shutdown(&self) {
-        self.running.close_and_wait();
+        let may_wait = self.running.close_and_wait();
         self.queue.close();
+        if !may_wait {
+            // The workers end by themselves when the queue is empty. Another one may be at a job that waits for this.
+            return;
+        }
         let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
         for worker in workers {
-            // A worker that drops the pool in its own job ends by itself when that job has ended.
-            if worker.thread().id() != thread::current().id() {
-                // Jobs can't end a worker by panicking, so there is nothing to learn from the result.
-                let _ = worker.join();
-            }
+            // Jobs can't end a worker by panicking, so there is nothing to learn from the result.
+            let _ = worker.join();
         }
     }
 }
