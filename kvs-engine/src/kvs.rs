@@ -1,6 +1,6 @@
 //! Our own engine: a log of JSON records, an index in memory that says where each key's record is, values on disk.
 //!
-//! The way of a `set`: [`store`] hashes the key, takes its shard's lock in [`index`], appends the [`record`] to the
+//! The way of a `set`: [`mutate`] hashes the key, takes its shard's lock in [`index`], appends the [`record`] to the
 //! [log](crate::log) and points the index at it, all under that lock; the answer waits in the log until the record is
 //! durable. The way of a `get`: the index says where, the line is read and its checksum verified, and if the record is
 //! not durable yet the answer waits as well. [`compaction`] rewrites the segments with most dead bytes beside all that.
@@ -8,6 +8,7 @@
 mod compaction;
 mod index;
 mod location;
+mod mutate;
 mod read;
 mod record;
 mod replay;
