@@ -97,6 +97,9 @@ impl Arguments {
                 error.print().map_err(Error::Output)?;
                 Ok(None)
             }
+            Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                Err(Error::Usage("name a command, such as set, get, rm, check or import (--help says more)".into()))
+            }
             Err(error) => Err(Error::Usage(one_line(&error.render().to_string()))),
         }
     }
@@ -205,6 +208,12 @@ mod tests {
         assert!(
             target("get k", &[("KVS_STORE", "nonsense")]).unwrap_err().contains("in KVS_STORE: want NAMESPACE/NAME")
         );
+    }
+
+    #[test]
+    fn no_command_at_all_is_answered_shortly() {
+        let error = parse("").expect_err("there is nothing to do").to_string();
+        assert!(error.contains("name a command") && !error.contains("Usage"), "{error}");
     }
 
     #[test]
