@@ -62,14 +62,22 @@ impl Session {
         let idempotent = !matches!(verb, Verb::Remove { .. });
         let request = Request::from(verb);
         let mut retry = self.retry();
+        let mut known = None;
         loop {
+            let is_short = retry.left() < FORWARDED_ANSWER_TIMEOUT;
             let error = match self.attempt(&request, idempotent, &retry).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             if !self.is_worth_retrying(&error, idempotent) || !retry.pause().await {
-                return Err(error);
+                return Err(match known {
+                    // The last attempt had little time and learned nothing; the one before it has something to tell.
+                    // Of a removal the last one counts, because it may have had an effect.
+                    Some(known) if is_short && idempotent && matches!(error, Error::Timeout { .. }) => known,
+                    _ => error,
+                });
             }
+            known = Some(error);
         }
     }
 

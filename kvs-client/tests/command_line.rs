@@ -180,6 +180,26 @@ fn a_busy_server_is_asked_again_and_other_refusals_are_reported() {
 }
 
 #[test]
+fn a_last_attempt_without_an_answer_does_not_hide_what_is_known() {
+    for (command, code, words) in [("get", 6, "too much to do"), ("rm", 5, "whether the key was removed is not known")]
+    {
+        let mut asked = 0;
+        let (addr, _lines) = fake::answer_lines(move |_| {
+            asked += 1;
+            if asked > 1 {
+                loop {
+                    std::thread::park();
+                }
+            }
+            Some(r#"{"error":{"code":"busy","message":"too much to do"}}"#)
+        });
+        let outcome = run(&mut client([command, "key", "--timeout", "4", "--addr", &addr.to_string()]));
+        let line = outcome.assert_fails(code);
+        assert!(line.contains(words), "{line}");
+    }
+}
+
+#[test]
 fn a_key_over_the_limit_is_refused_by_name() {
     let (server, _folder) = server();
     let outcome = server.run(["set", &"k".repeat(65_537), "value"]);

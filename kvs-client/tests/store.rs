@@ -143,7 +143,7 @@ fn set_and_get_are_sent_again_and_rm_is_not() {
 fn a_port_at_which_nobody_listens_is_named() {
     let setup = Setup::new();
     setup.cluster.state().server = None;
-    let outcome = setup.run(["get", "key", "--timeout", "1"]);
+    let outcome = setup.run(["get", "key", "--timeout", "4"]);
     let line = outcome.assert_fails(3);
     assert!(line.contains("store shop/orders (pod orders-0)") && line.contains("connection refused"), "{line}");
 }
