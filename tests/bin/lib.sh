@@ -25,6 +25,12 @@ target=$(uname -m)-unknown-linux-gnu
 # shellcheck disable=SC2034
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 
+# A cluster's name is taken once a machine, whatever checkout it was started from; so its lock is the machine's.
+# shellcheck disable=SC2034
+up_lock=/run/lock/aryavarth-kvs-up
+# shellcheck disable=SC2034
+test_lock=/run/lock/aryavarth-kvs-test
+
 logs=.cluster/logs/$script
 mkdir -p "$logs"
 # Logs are read by people and by tests/bin/test.
@@ -78,6 +84,9 @@ stop() { # message, then what to do
   if [ -n "${2:-}" ]; then printf '\n    %s\n\n' "$2" >&2; fi
   exit 1
 }
+need_root() { # why
+  [ "$(id -u)" = 0 ] || stop "$1; run" "sudo --preserve-env=PATH,HOME $0"
+}
 clock() { if [ "$1" -lt 60 ]; then echo "$1 s"; else echo "$(($1 / 60)) min $(($1 % 60)) s"; fi; }
 
 # One run of a script at a time (its run lock), one user of a shared folder at a time (lock, unlock). Both go with the
@@ -114,11 +123,12 @@ nested() {
 
 # step TITLE COMMAND...: runs the command (a function will do) and shows how it goes.
 step() {
-  local title=$1 log began line beat=10 status=0 marks="|/-\\" mark=0
+  local title=$1 log began line text width beat=10 status=0 marks="|/-\\" mark=0
   shift
   steps=$((steps + 1))
   log=$logs/$(printf '%02d' $steps)-$(tr -cs 'a-zA-Z0-9.' - <<<"$title" | sed 's/-*$//').log
   began=$SECONDS
+  width=$(tput cols 2>/dev/null) || width=80
   [ -t 1 ] || printf '%s ...\n' "$title"
   # Job control for this one launch gives the step a process group of its own, which one signal ends with all in it.
   set -m
@@ -128,8 +138,10 @@ step() {
   while kill -0 "$running" 2>/dev/null; do
     if [ -t 1 ]; then
       mark=$(((mark + 1) % 4))
-      line=$(tail -c 400 "$log" | tr '\r' '\n' | grep -v '^ *$' | tail -n 1 | tr -d '\033' | cut -c "1-$((${COLUMNS:-100} - 40))") || true
-      printf '\r\033[K%s %s (%s) %s' "${marks:$mark:1}" "$title" "$(clock $((SECONDS - began)))" "$line"
+      line=$(tail -c 400 "$log" | tr '\r' '\n' | grep -v '^ *$' | tail -n 1 | tr -d '\033\t') || true
+      text="${marks:$mark:1} $title ($(clock $((SECONDS - began)))) $line"
+      # A line that wraps could not be taken back.
+      printf '\r\033[K%s' "${text:0:$((width - 1))}"
     elif [ $((SECONDS - began)) -ge $beat ]; then
       beat=$((beat + 10))
       line=$(tail -c 400 "$log" | tr '\r' '\n' | grep -v '^ *$' | tail -n 1 | cut -c 1-120) || true
