@@ -12,6 +12,8 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$root"
 script=$(basename "$0")
+# How a person calls it, from the top of the checkout.
+self=tests/bin/$script
 home=${HOME:-/root}
 # Both toolchains install themselves where a fresh root shell does not look.
 PATH="$PATH:$home/.cargo/bin:/usr/local/go/bin:/usr/local/sbin:/usr/sbin:/sbin"
@@ -62,7 +64,7 @@ finish() {
 }
 interrupted() {
   [ ! -t 1 ] || printf '\r\033[K'
-  [ -n "${KVS_NESTED:-}" ] || echo "interrupted; what is finished is kept: run $0 again, or make down" >&2
+  [ -n "${KVS_NESTED:-}" ] || echo "interrupted; what is finished is kept: run $self again, or make down" >&2
   exit 130
 }
 trap finish EXIT
@@ -85,7 +87,7 @@ stop() { # message, then what to do
   exit 1
 }
 need_root() { # why
-  [ "$(id -u)" = 0 ] || stop "$1; run" "sudo --preserve-env=PATH,HOME $0"
+  [ "$(id -u)" = 0 ] || stop "$1; run" "sudo --preserve-env=PATH,HOME $self"
 }
 clock() { if [ "$1" -lt 60 ]; then echo "$1 s"; else echo "$(($1 / 60)) min $(($1 % 60)) s"; fi; }
 
@@ -161,9 +163,11 @@ step() {
   failed=$((failed + 1))
   {
     printf 'FAIL  %s (%s, exit status %s)\n' "$title" "$(clock $((SECONDS - began)))" $status
+    # A test that failed in the middle of a long run would not be among the last lines.
+    grep -anE '^(test|story) .*FAILED$|panicked at' "$log" | head -n 20 | sed 's/^/      line /' || true
     tail -n 30 "$log" | sed 's/^/      /'
     printf '      the whole log: %s\n' "$log"
-    printf '      next: %s\n' "${hint:-repair what the log names, then run $0 again; what is done is kept}"
+    printf '      next: %s\n' "${hint:-repair what the log names, then run $self again; what is done is kept}"
   } >&2
   hint=""
   [ "$keep_going" = yes ] || exit 1
