@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use kvs_protocol::{ErrorCode, WireError};
+
 use crate::limits::CONNECTION_ALLOWANCE_BYTES;
 
 /// Leases grow and shrink in steps of this many bytes, so that the shared counter is touched seldom.
@@ -30,6 +32,21 @@ impl Budget {
     /// The most that connections should use.
     pub(crate) fn limit_bytes(&self) -> usize {
         self.limit_bytes
+    }
+
+    /// Takes so many bytes, to be given back by [`give`](Self::give); `false` when they are not there.
+    pub(crate) fn take(&self, bytes: usize) -> bool {
+        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
+        let has_room = before + bytes <= self.limit_bytes;
+        if !has_room {
+            self.give(bytes);
+        }
+        has_room
+    }
+
+    /// Gives back what was taken.
+    pub(crate) fn give(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     fn exhausted(&self) -> bool {
@@ -66,14 +83,11 @@ impl Lease {
         if bytes <= self.bytes {
             return true;
         }
-        let more = bytes - self.bytes;
-        let before = self.budget.used.fetch_add(more, Ordering::Relaxed);
-        if before + more > self.budget.limit_bytes {
-            self.budget.used.fetch_sub(more, Ordering::Relaxed);
-            return false;
+        let has_room = self.budget.take(bytes - self.bytes);
+        if has_room {
+            self.bytes = bytes;
         }
-        self.bytes = bytes;
-        true
+        has_room
     }
 
     /// Whether this connection is among those that use too much now.
@@ -86,6 +100,11 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.record(0);
     }
+}
+
+/// What a request is answered while all connections together use too much memory.
+pub(crate) fn too_many_bytes() -> WireError {
+    WireError::new(ErrorCode::Busy, "too many bytes in flight; try again later")
 }
 
 fn beyond_allowance(used_bytes: usize) -> usize {

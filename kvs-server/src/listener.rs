@@ -99,7 +99,7 @@ pub(crate) async fn accept_clients(
         // Answers are small and each one is waited for. A socket that refuses is about to fail anyway.
         let _ = stream.set_nodelay(true);
         let (shared, connections) = (Arc::clone(&shared), Arc::clone(&connections));
-        let responses = Responses::new();
+        let responses = Responses::new(Arc::clone(&shared.budget));
         let number = connections.add(&responses);
         tokio::spawn(async move {
             let ending = Connection::new(stream, Arc::clone(&shared), responses).serve().await;

@@ -3,7 +3,8 @@
 //! What must hold:
 //! * each request has one slot, opened in the order of the requests; answers leave in that order, whoever came first;
 //! * the lock is held for a push or a pop, never while the engine, a socket or another lock is waited for;
-//! * whoever fills the first slot, or ends a job, wakes the connection if it sleeps.
+//! * whoever fills the first slot, or ends a job, wakes the connection if it sleeps;
+//! * values beyond a connection's allowance are held only as far as the bytes in flight of all connections allow.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,7 +15,8 @@ use futures::task::AtomicWaker;
 use kvs_engine::{Complete, Completion, Error, Outcome};
 use kvs_protocol::{ErrorCode, Verb, WireError};
 
-use crate::limits::{MAX_HELD_READS, MAX_OUTPUT_BYTES};
+use crate::budget::{Budget, too_many_bytes};
+use crate::limits::{CONNECTION_ALLOWANCE_BYTES, MAX_HELD_READS, MAX_OUTPUT_BYTES};
 
 /// What became of one request.
 #[derive(Debug)]
@@ -38,8 +40,8 @@ impl Answered {
 pub(crate) type Asked = (u64, Verb);
 
 /// The answers of one connection.
-#[derive(Default)]
 pub(crate) struct Responses {
+    budget: Arc<Budget>,
     /// Guards the slots and what a job hands back. Ranks last: nothing else is locked under it.
     state: Mutex<State>,
     /// Bytes of values in filled slots.
@@ -70,7 +72,11 @@ enum Slot {
         is_read: bool,
     },
     /// Answered.
-    Filled(Answered),
+    Filled {
+        answered: Answered,
+        /// What its value has of the budget, in bytes.
+        leased_bytes: usize,
+    },
 }
 
 /// What a connection learns by one look.
@@ -85,8 +91,15 @@ pub(crate) struct Look {
 }
 
 impl Responses {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::default()
+    pub(crate) fn new(budget: Arc<Budget>) -> Arc<Self> {
+        Arc::new(Self {
+            budget,
+            state: Mutex::default(),
+            held_bytes: AtomicUsize::default(),
+            held_reads: AtomicUsize::default(),
+            draining: AtomicBool::default(),
+            sleeper: AtomicWaker::default(),
+        })
     }
 
     /// Opens the slot of the next request; gives its token.
@@ -96,7 +109,7 @@ impl Responses {
 
     /// Opens the slot of the next request with its answer.
     pub(crate) fn open_refused(&self, error: WireError) {
-        self.push(Slot::Filled(Answered::Refused(error)));
+        self.push(Slot::Filled { answered: Answered::Refused(error), leased_bytes: 0 });
     }
 
     fn push(&self, slot: Slot) -> u64 {
@@ -130,25 +143,44 @@ impl Responses {
         let mut state = self.lock();
         let Some(place) = state.place(token) else { return };
         let Some(&Slot::Open { is_read }) = state.slots.get(place) else { return };
-        if let Answered::Engine(result) = &answered {
-            self.held_bytes.fetch_add(value_bytes(result), Ordering::Relaxed);
-        }
         self.held_reads.fetch_sub(usize::from(submitted && is_read), Ordering::Relaxed);
-        state.slots[place] = Slot::Filled(answered);
+        state.slots[place] = self.hold(answered);
         drop(state);
         if place == 0 {
             self.sleeper.wake();
         }
     }
 
+    /// An answer in its slot. A value for which there is no room is given up: to read is easily done again.
+    fn hold(&self, answered: Answered) -> Slot {
+        let value_bytes = match &answered {
+            Answered::Engine(result) => value_bytes(result),
+            Answered::Pong | Answered::Refused(_) => 0,
+        };
+        // What is done must be answered as done, so nothing but a value is ever refused here.
+        if value_bytes == 0 {
+            return Slot::Filled { answered, leased_bytes: 0 };
+        }
+        let held_bytes = self.held_bytes.fetch_add(value_bytes, Ordering::Relaxed) + value_bytes;
+        if held_bytes <= CONNECTION_ALLOWANCE_BYTES {
+            return Slot::Filled { answered, leased_bytes: 0 };
+        }
+        if self.budget.take(value_bytes) {
+            return Slot::Filled { answered, leased_bytes: value_bytes };
+        }
+        self.held_bytes.fetch_sub(value_bytes, Ordering::Relaxed);
+        Slot::Filled { answered: Answered::Refused(too_many_bytes()), leased_bytes: 0 }
+    }
+
     /// Takes the answers at the front, in order, until their values pass `max_bytes`.
     pub(crate) fn drain(&self, max_bytes: usize, answers: &mut Vec<Answered>) {
-        let mut taken_bytes = 0;
+        let (mut taken_bytes, mut given_bytes) = (0, 0);
         let mut state = self.lock();
         while taken_bytes < max_bytes {
             match state.slots.pop_front() {
-                Some(Slot::Filled(answered)) => {
+                Some(Slot::Filled { answered, leased_bytes }) => {
                     state.first += 1;
+                    given_bytes += leased_bytes;
                     if let Answered::Engine(result) = &answered {
                         taken_bytes += value_bytes(result);
                     }
@@ -163,6 +195,9 @@ impl Responses {
         }
         drop(state);
         self.held_bytes.fetch_sub(taken_bytes, Ordering::Relaxed);
+        if given_bytes > 0 {
+            self.budget.give(given_bytes);
+        }
     }
 
     /// Whether the connection has room for what another request may answer.
@@ -207,7 +242,7 @@ impl Responses {
     pub(crate) fn look(&self) -> Look {
         let state = self.lock();
         Look {
-            is_ready: matches!(state.slots.front(), Some(Slot::Filled(_))),
+            is_ready: matches!(state.slots.front(), Some(Slot::Filled { .. })),
             has_job: state.job,
             has_undone: !state.undone.is_empty(),
         }
@@ -243,6 +278,18 @@ impl Responses {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Responses {
+    /// A connection can end before it has taken its answers.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let leased = state.slots.iter().map(|slot| match slot {
+            Slot::Filled { leased_bytes, .. } => *leased_bytes,
+            Slot::Open { .. } => 0,
+        });
+        self.budget.give(leased.sum());
     }
 }
 

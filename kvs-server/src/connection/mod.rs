@@ -20,7 +20,7 @@ use kvs_protocol::{Answer, ErrorCode, FrameBuffer, Request, RequestId, Response,
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, Sleep};
 
-use crate::budget::Lease;
+use crate::budget::{Lease, too_many_bytes};
 use crate::job::Job;
 use crate::limits::{
     IDLE_DEADLINE, LINGER_BYTES, LINGER_DEADLINE, MAX_OUTPUT_BYTES, MAX_PIPELINE_BYTES, MAX_PIPELINE_REQUESTS,
@@ -271,9 +271,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.lease.record(self.used_bytes(self.frames.capacity_bytes()));
     }
 
-    /// What the connection uses, with a buffer of this size.
+    /// What the connection uses, with a buffer of this size. `responses` counts by itself what it holds.
     fn used_bytes(&self, frame_bytes: usize) -> usize {
-        frame_bytes + self.pending_bytes + self.output.capacity_bytes() + self.responses.held_bytes()
+        frame_bytes + self.pending_bytes + self.output.capacity_bytes()
     }
 
     /// Why the connection is over, if all that it owes is sent.
@@ -321,9 +321,4 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // Either way the connection is closed now.
         let _ = tokio::time::timeout(LINGER_DEADLINE, discard).await;
     }
-}
-
-/// What a request is answered while all connections together use too much memory.
-fn too_many_bytes() -> WireError {
-    WireError::new(ErrorCode::Busy, "too many bytes in flight; try again later")
 }
