@@ -22,8 +22,12 @@ func down(l *Layout) error {
 		}
 		return append(pids, processesInCgroups(l)...)
 	}
+	sockets := shimSockets(l)
 	if err := endProcesses(all); err != nil {
 		return err
+	}
+	for _, socket := range sockets {
+		_ = os.Remove(socket)
 	}
 	steps := []func(*Layout) error{unmountAll, removeNetwork, removeCgroups, removeNetworkCache, removeFolders}
 	for _, step := range steps {
@@ -33,6 +37,29 @@ func down(l *Layout) error {
 		}
 	}
 	return nil
+}
+
+// shimSockets are the sockets of the cluster's container shims, which containerd keeps in one folder for the whole
+// machine. The kernel lists a socket in the network namespace of its process, so these are ours and nobody else's.
+func shimSockets(l *Layout) []string {
+	var found []string
+	for _, node := range l.Nodes() {
+		pids := processesIn(node.NodeNetns())
+		if len(pids) == 0 {
+			continue
+		}
+		content, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/unix", pids[0]))
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(content)) {
+			words := strings.Fields(line)
+			if path := words[len(words)-1]; strings.HasPrefix(path, "/run/containerd/s/") {
+				found = append(found, path)
+			}
+		}
+	}
+	return found
 }
 
 // unmountAll unmounts everything below the cluster's folders, the last mount first. A loop device goes with its mount.
