@@ -569,3 +569,56 @@ fn writers_share_their_syncs() {
     let syncs = store.stats().syncs - before;
     assert!(syncs < 1_200, "{syncs} syncs for 1600 writes");
 }
+
+/// Waits until the store has compacted at least once and is not at it any more.
+fn wait_for_compaction(store: &KvStore) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while store.stats().compactions == 0 || store.stats().compacting {
+        assert!(std::time::Instant::now() < deadline, "{:?}", store.stats());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// The value is in a segment that is nearly all alive and so stays as it is; the removal is in one that is compacted.
+#[test]
+fn a_removal_stays_while_an_untouched_segment_holds_the_value() {
+    let storage = MemoryStorage::new();
+    let store = open(&storage).unwrap();
+    store.set("removed", "comes back if its removal is dropped too early").unwrap();
+    for key in 0..30 {
+        store.set(format!("key-{key}"), "v".repeat(300)).unwrap();
+    }
+    store.remove("removed").unwrap();
+    for round in 0..150 {
+        store.set("churn", format!("{round} {}", "x".repeat(300))).unwrap();
+    }
+    wait_for_compaction(&store);
+    assert_eq!(open(&storage.after_kill()).unwrap().get("removed").unwrap(), None);
+    assert_eq!(store.get("removed").unwrap(), None);
+}
+
+/// The old values are in a sealed segment, the new ones are acknowledged and, by policy, not synced: a compaction may
+/// drop the old ones only after it made the new ones durable.
+#[test]
+fn a_compaction_drops_nothing_whose_successor_is_not_durable() {
+    let storage = MemoryStorage::new();
+    let policy = Options { sync: kvs_engine::SyncPolicy::Os, compaction_threshold_bytes: 4 * 1024, ..options() };
+    let open = |disk: &MemoryStorage| KvStore::open_storage(Arc::new(disk.clone()), policy.clone()).unwrap();
+    let store = open(&storage);
+    for key in 0..20 {
+        store.set(format!("key-{key}"), "old".repeat(120)).unwrap();
+    }
+    store.flush().unwrap();
+    // Sealing syncs everything: it has to be over before the new values come.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !String::from_utf8_lossy(&content_of(&storage, "MANIFEST")).contains("\"sealed\":{") {
+        assert!(std::time::Instant::now() < deadline, "no segment is sealed");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    for key in 0..20 {
+        store.set(format!("key-{key}"), "new").unwrap();
+    }
+    wait_for_compaction(&store);
+    let found = contents(&open(&storage.after_power_loss(|| false)));
+    assert_eq!(found.len(), 20, "values are lost: {:?}", found.keys());
+}
