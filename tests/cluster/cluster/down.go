@@ -88,7 +88,7 @@ func mountsBelow(folders ...string) ([]string, error) {
 		words := strings.Fields(lines.Text())
 		path := strings.ReplaceAll(words[4], `\040`, " ")
 		for _, folder := range folders {
-			if strings.HasPrefix(path, folder+"/") {
+			if path == folder || strings.HasPrefix(path, folder+"/") {
 				found = append(found, path)
 			}
 		}
