@@ -1,0 +1,147 @@
+//! Making appended records durable: who leads writes what is queued, syncs once and tells everybody.
+//!
+//! What must hold: one thread at a time leads; a group is everything that was queued when it took off, so what arrives
+//! meanwhile shares the next sync; the tail's lock is let go of while the group is at the disk.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::segment::Segment;
+use super::tail::{Chunk, Tail};
+use super::{IDLE_TICK, Log, SHORTEST_PAUSE, Waiter};
+use crate::error::Result;
+use crate::options::SyncPolicy;
+use crate::storage::write_all_at;
+
+impl<W: Waiter> Log<W> {
+    /// Has the log's own thread make durable what was appended. For callers who do not wait.
+    pub(crate) fn kick(&self) {
+        let tail = self.lock();
+        if !tail.leading && !tail.queue.is_empty() {
+            self.work.notify_one();
+        }
+    }
+
+    /// Makes durable what was appended, on this thread, unless another one is at it. For callers who wait anyway.
+    pub(crate) fn lead(&self) {
+        let tail = self.lock();
+        if tail.leading || tail.queue.is_empty() || tail.poisoned.is_some() {
+            return;
+        }
+        drop(self.round(tail, false));
+    }
+
+    /// Writes and syncs one group. Called with the tail's lock, which it lets go of while it does I/O.
+    fn round<'a>(&'a self, mut tail: MutexGuard<'a, Tail<W>>, sync: bool) -> MutexGuard<'a, Tail<W>> {
+        let sync = sync
+            || self.options.sync == SyncPolicy::Always
+            || self.sync_due_in(&tail).is_some_and(|time| time.is_zero());
+        let flight = tail.take_off(sync);
+        let records = flight.target - self.settled_sequence();
+        drop(tail);
+
+        let started = Instant::now();
+        let result = self.write_group(&flight.chunks).and_then(|()| self.sync_group(&flight.dirty));
+        let bytes = flight.chunks.iter().map(|chunk| chunk.bytes.len() as u64).sum();
+        if result.is_ok() {
+            for chunk in flight.chunks.iter() {
+                chunk.segment.settle(chunk.end());
+            }
+            self.settled_sequence.store(flight.target, Ordering::Release);
+            if sync {
+                self.options.observer.synced(started.elapsed(), records, bytes);
+            }
+        }
+
+        let mut tail = self.lock();
+        let waiters = tail.land(&flight, sync, &result);
+        self.round_ended.notify_all();
+        if result.is_err() {
+            self.segment_ready.notify_all();
+        }
+        if !tail.queue.is_empty() {
+            self.work.notify_one();
+        }
+        drop(tail);
+        for waiter in waiters {
+            waiter.settled(result.clone());
+        }
+        self.lock()
+    }
+
+    fn write_group(&self, chunks: &[Chunk]) -> Result<()> {
+        for chunk in chunks {
+            write_all_at(chunk.segment.file.as_ref(), &chunk.bytes, chunk.offset).map_err(|error| {
+                // What a failed write left in the file is unknown, and so is what later lines would stand behind.
+                self.poison(format!("writing {} failed: {error}", self.path_of(&chunk.segment)))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn sync_group(&self, dirty: &[Arc<Segment>]) -> Result<()> {
+        for segment in dirty {
+            segment
+                .file
+                .sync_data()
+                .map_err(|error| self.poison(format!("syncing {} failed: {error}", self.path_of(segment))))?;
+            self.syncs.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Makes every record that was appended before this call durable, whatever the sync policy.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`].
+    pub(crate) fn flush(&self) -> Result<()> {
+        let mut tail = self.lock();
+        let target = tail.next_sequence - 1;
+        loop {
+            if let Some(error) = &tail.poisoned {
+                return Err(error.clone());
+            }
+            if tail.synced_sequence >= target {
+                return Ok(());
+            }
+            tail = if tail.leading {
+                self.round_ended.wait(tail).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                self.round(tail, true)
+            };
+        }
+    }
+
+    /// The time between syncs, where the policy has one.
+    fn interval(&self) -> Option<Duration> {
+        match self.options.sync {
+            SyncPolicy::Interval(interval) => Some(interval),
+            SyncPolicy::Always | SyncPolicy::Os => None,
+        }
+    }
+
+    /// When the next sync is due by the policy's interval; `None` when nothing waits for one.
+    fn sync_due_in(&self, tail: &Tail<W>) -> Option<Duration> {
+        let interval = self.interval().filter(|_| tail.is_dirty())?;
+        Some(interval.saturating_sub(tail.synced_at.elapsed()))
+    }
+
+    /// The loop of the thread that leads when nobody else does. Ends when the log is closed or poisoned.
+    pub(crate) fn run_commits(&self) {
+        let mut tail = self.lock();
+        loop {
+            if tail.stopping || tail.poisoned.is_some() {
+                return;
+            }
+            let sync_due_in = self.sync_due_in(&tail);
+            let sync_due = sync_due_in.is_some_and(|time| time.is_zero());
+            if !tail.leading && (!tail.queue.is_empty() || sync_due) {
+                tail = self.round(tail, sync_due);
+                continue;
+            }
+            let pause = sync_due_in.or(self.interval()).unwrap_or(IDLE_TICK).clamp(SHORTEST_PAUSE, IDLE_TICK);
+            tail = self.work.wait_timeout(tail, pause).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
