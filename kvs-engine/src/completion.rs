@@ -3,10 +3,9 @@
 //! What must hold: every completion is called exactly once; one that is dropped unanswered answers [`Error::Closed`],
 //! so that no caller waits for ever.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-
 use crate::error::{Error, Result};
 use crate::operation::Outcome;
+use crate::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// Something that takes answers. One connection is one `Complete`, so that an operation costs no allocation of its own.
 pub trait Complete: Send + Sync + 'static {

@@ -18,6 +18,7 @@ mod options;
 mod sled;
 mod stats;
 pub mod storage;
+mod sync;
 
 pub use completion::{Complete, Completion};
 pub use engine::KvsEngine;

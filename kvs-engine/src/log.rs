@@ -20,13 +20,13 @@ pub(crate) mod segment;
 pub(crate) mod segments;
 mod tail;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::storage::Storage;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use manifest::Manifest;
 use segment::Segment;
 use segments::SegmentTable;

@@ -1,7 +1,6 @@
 //! An engine that keeps everything in memory and nothing on disk: the oracle that the others are tested against.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::completion::Completion;
 use crate::engine::KvsEngine;
@@ -9,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::limits::{Limits, MAX_BATCH_OPERATIONS};
 use crate::operation::{Mutation, Operation, Outcome};
 use crate::stats::Stats;
+use crate::sync::{Arc, Mutex, PoisonError};
 
 /// A map behind one lock. "Durable" means "in the map".
 #[derive(Debug, Clone, Default)]

@@ -5,8 +5,6 @@
 
 mod step;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::store::Core;
@@ -14,6 +12,8 @@ use crate::error::{Error, Result};
 use crate::log::segment::Segment;
 use crate::options::Options;
 use crate::stats::Stats;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How long a compaction that failed waits before the next one.
 const RETRY: Duration = Duration::from_secs(1);
@@ -85,7 +85,7 @@ impl State {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Wish> {
+    fn lock(&self) -> MutexGuard<'_, Wish> {
         self.wish.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

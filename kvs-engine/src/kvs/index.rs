@@ -10,9 +10,9 @@
 //! Source: linear probing with backward-shift deletion (Knuth, TAOCP volume 3, section 6.4, algorithm R).
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::location::Location;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How many shards: each is locked and grown for itself. At 10 million keys one holds 40,000, so growing one takes
 /// less than a millisecond.

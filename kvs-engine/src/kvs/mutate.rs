@@ -5,8 +5,6 @@
 //! order of their sequences, a pipeline reads its own writes, and two removals of one key never both succeed.
 
 use std::collections::HashMap;
-use std::sync::MutexGuard;
-use std::sync::atomic::Ordering;
 
 use super::index::{KeyHash, Shard};
 use super::location::Location;
@@ -17,6 +15,8 @@ use crate::completion::Completion;
 use crate::error::{Error, Result};
 use crate::log::{Placed, Purpose};
 use crate::operation::{Mutation, Operation, Outcome};
+use crate::sync::MutexGuard;
+use crate::sync::atomic::Ordering;
 
 impl Core {
     /// Applies a mutation under its key's lock; the answer waits for the log. Does not make the log go.

@@ -1,8 +1,6 @@
 //! Reading a record: from memory while it is queued, else from its file, its checksum verified every time.
 
 use std::cell::RefCell;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::index::KeyHash;
 use super::location::{Location, MAX_SEGMENT_BYTES};
@@ -12,6 +10,8 @@ use crate::error::{Error, Result};
 use crate::log::frame::{self, Line, OVERHEAD_BYTES, PREFIX_BYTES};
 use crate::log::segment::{self, Segment};
 use crate::storage::read_exact_at;
+use crate::sync::atomic::Ordering;
+use crate::sync::{Arc, thread_local};
 
 /// How much of a scratch buffer a thread keeps, in bytes: more than nearly every record.
 const MAX_SCRATCH_BYTES: usize = 64 * 1024;
@@ -124,7 +124,8 @@ impl Core {
         {
             return Err(error);
         }
-        SCRATCH.with_borrow_mut(|scratch| {
+        SCRATCH.with(|scratch| {
+            let scratch = &mut *scratch.borrow_mut();
             self.read_line_into(segment, location, scratch)?;
             let result = shown(scratch);
             if scratch.capacity() > MAX_SCRATCH_BYTES {

@@ -4,8 +4,6 @@
 //! removal is remembered until all is read, because what it removed may be read after it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::index::{Index, KeyHash};
 use super::location::Location;
@@ -16,6 +14,8 @@ use crate::log::segment::{self, Segment};
 use crate::log::{Log, Waiter};
 use crate::operation::Mutation;
 use crate::storage::{Storage, read_exact_at};
+use crate::sync::Arc;
+use crate::sync::atomic::Ordering;
 
 /// An index that is being built.
 pub(super) struct Replay<'a> {

@@ -3,9 +3,6 @@
 //! What must hold: whoever drops the last handle, or closes the store, ends its threads first and seals the log last.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 
 use super::index::Index;
 use super::location::MAX_SEGMENT_BYTES;
@@ -20,6 +17,9 @@ use crate::operation::{Operation, Outcome};
 use crate::options::Options;
 use crate::stats::Stats;
 use crate::storage::{RealStorage, Storage};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::thread::JoinHandle;
+use crate::sync::{Arc, Mutex, PoisonError, thread};
 
 /// The smallest segment, in bytes: a few records and a header.
 const MIN_SEGMENT_BYTES: u64 = 4 * 1024;
@@ -188,7 +188,7 @@ fn start_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>> {
     let mut threads = Vec::with_capacity(jobs.len());
     for (name, job) in jobs {
         let shared = Arc::clone(core);
-        let started = std::thread::Builder::new().name(name.to_owned()).spawn(move || job(&shared));
+        let started = thread::Builder::new().name(name.to_owned()).spawn(move || job(&shared));
         match started {
             Ok(thread) => threads.push(thread),
             Err(error) => {
@@ -285,7 +285,7 @@ impl Handle {
         self.core.stop();
         for thread in threads.drain(..) {
             // An answer may drop the last handle: then this is one of them, and ends when it returns.
-            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
                 tracing::error!("a thread of the store had panicked");
             }
         }

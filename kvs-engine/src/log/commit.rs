@@ -3,8 +3,6 @@
 //! What must hold: one thread at a time leads; a group is everything that was queued when it took off, so what arrives
 //! meanwhile shares the next sync; the tail's lock is let go of while the group is at the disk.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::segment::Segment;
@@ -13,6 +11,8 @@ use super::{IDLE_TICK, Log, SHORTEST_PAUSE, Waiter};
 use crate::error::Result;
 use crate::options::SyncPolicy;
 use crate::storage::write_all_at;
+use crate::sync::atomic::Ordering;
+use crate::sync::{Arc, MutexGuard, PoisonError};
 
 impl<W: Waiter> Log<W> {
     /// Has the log's own thread make durable what was appended. For callers who do not wait.

@@ -5,8 +5,6 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use super::frame::{self, Line};
 use super::manifest::{FORMAT_VERSION, MANIFEST_NAME, Manifest, NEW_MANIFEST_NAME, Sealed, SegmentEntry};
@@ -18,6 +16,8 @@ use super::{Log, Recovered, Waiter};
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::storage::{Storage, read_all, write_all_at};
+use crate::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sync::{Arc, Condvar, Mutex, RwLock};
 
 /// Is shown every record, in the order of the segments' numbers.
 pub(crate) type Visit<'a> = dyn FnMut(&Arc<Segment>, u64, Line<'_>) -> Result<()> + 'a;

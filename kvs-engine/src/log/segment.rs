@@ -4,8 +4,6 @@
 //! that an append changes no metadata of the file system and what a crash left unwritten reads as zero.
 
 use std::io;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +12,8 @@ use super::manifest::{FORMAT_VERSION, Sealed};
 use super::segments::is_full;
 use crate::error::{Error, Result};
 use crate::storage::{Storage, StorageFile, read_exact_at, write_all_at};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{Arc, OnceLock};
 
 /// What the names of segments end with.
 const NAME_SUFFIX: &str = ".log";

@@ -16,8 +16,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use super::manifest::{Manifest, Sealed, SegmentEntry};
 use super::segment::{self, Segment};
@@ -25,6 +23,8 @@ use super::tail::Retired;
 use super::{IDLE_TICK, Log, SPACE_RETRY, Waiter};
 use crate::error::{Error, Result};
 use crate::storage::Storage;
+use crate::sync::atomic::Ordering;
+use crate::sync::{Arc, PoisonError};
 
 /// Files that are given up when the disk is full: the first, of one segment's size, so that a compaction has room for
 /// its output; the second so that removals can be logged until it has given space back.

@@ -3,7 +3,6 @@
 //! What must hold: chunks are contiguous and in order; every waiter is in exactly one of the two lists; the waiters of
 //! a group are those who were registered before it took off, or who asked for one of its records while it flew.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::Placed;
@@ -11,6 +10,7 @@ use super::frame;
 use super::manifest::Sealed;
 use super::segment::Segment;
 use crate::error::{Error, Result};
+use crate::sync::Arc;
 
 /// Lines of one segment that are written together.
 #[derive(Debug)]

@@ -17,8 +17,6 @@
 //!   with a higher sequence, or was itself written by a compaction that knew of the removal;
 //! * the index is moved entry by entry, and only if it still points at the old place: a write meanwhile wins.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -32,6 +30,8 @@ use crate::log::segment::{self, Segment};
 use crate::log::segments::is_full;
 use crate::operation::Mutation;
 use crate::storage::{read_all, write_all_at};
+use crate::sync::Arc;
+use crate::sync::atomic::Ordering;
 
 /// How many bytes of output are gathered before they are written.
 const WRITE_BYTES: usize = 256 * 1024;
