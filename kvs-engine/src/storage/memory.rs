@@ -1,24 +1,40 @@
 //! A folder in memory that loses what was not synced, the way a disk does when the power fails.
 //!
-//! What must hold: a byte written and not synced may be there after a crash, or not, each 512-byte sector for itself;
-//! a name that was created, renamed or removed and not synced may be there, or not, but names change in the order in
-//! which the calls were made. What was synced is there.
+//! What must hold after a crash:
+//! * each 512-byte sector of a file has, for itself, one of the contents that it had since the last sync of the file;
+//!   so writes are lost, reordered and torn;
+//! * a file has, for itself, one of the lengths that it had since its last sync;
+//! * a name that was created, renamed or removed since the last sync of the folder is there or not, each change for
+//!   itself, except that a change of a name comes after every earlier change of that name;
+//! * what was synced is there. A sync that failed makes nothing durable, nor does a later one that goes well: the
+//!   operating system has called those bytes clean.
 
-use std::collections::BTreeMap;
+mod content;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use super::{Storage, StorageFile};
+use content::Content;
 
-/// The unit that a disk writes whole, in bytes.
-const SECTOR_BYTES: usize = 512;
+/// What a failing sync says: an input or output error.
+const EIO: i32 = 5;
 
 /// A folder in memory. Clones are the same folder.
 #[derive(Clone, Default)]
 pub struct MemoryStorage {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Shared by calls that change something, held alone while a crash is looked at, so that a crash is one moment
+    /// for all files. Taken before every other lock.
+    moment: RwLock<()>,
     /// Never held across another lock but those of the files in it.
-    folder: Arc<Mutex<Folder>>,
+    folder: Mutex<Folder>,
 }
 
 #[derive(Default)]
@@ -32,9 +48,17 @@ struct Folder {
     locked: bool,
     /// The length to which all files together may grow; `None` is no limit.
     capacity_bytes: Option<u64>,
+    /// How many syncs of files go well before one fails; `None`: all.
+    syncs_until_failure: Option<u64>,
 }
 
-#[derive(Clone)]
+impl Shared {
+    /// Keeps a look at a crash away until the caller's change is whole.
+    fn in_one_moment(&self) -> RwLockReadGuard<'_, ()> {
+        self.moment.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 enum Change {
     Add(String, Arc<MemoryFile>),
     Rename(String, String),
@@ -57,18 +81,19 @@ impl Change {
             }
         }
     }
+
+    /// The names that it changes.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let (first, second) = match self {
+            Self::Add(name, _) | Self::Remove(name) => (name, None),
+            Self::Rename(from, to) => (from, Some(to)),
+        };
+        std::iter::once(first).chain(second).map(String::as_str)
+    }
 }
 
 #[derive(Default)]
 struct MemoryFile(Mutex<Content>);
-
-#[derive(Default, Clone)]
-struct Content {
-    /// What programs read.
-    bytes: Vec<u8>,
-    /// What is on the disk for certain.
-    durable: Vec<u8>,
-}
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -83,42 +108,40 @@ impl MemoryStorage {
 
     /// Limits the length of all files together; writing past it answers `StorageFull`.
     pub fn set_capacity(&self, bytes: Option<u64>) {
-        locked(&self.folder).capacity_bytes = bytes;
+        locked(&self.shared.folder).capacity_bytes = bytes;
     }
 
-    /// A folder as it may be after the power failed now. `keep` is asked once for each sector that differs from what
-    /// is durable and once for each un-synced change of a name: `true` keeps it. The first change of a name that is
-    /// not kept loses all later ones as well.
+    /// Makes one sync of a file fail, after so many that go well. Later ones go well again, and prove nothing about
+    /// what the failed one was for.
+    pub fn fail_sync_after(&self, syncs: u64) {
+        locked(&self.shared.folder).syncs_until_failure = Some(syncs);
+    }
+
+    /// A folder as it may be after the power failed now. `keep` is asked for each un-synced change of a name, oldest
+    /// first, unless it builds on one that is lost; and, in each file, for the un-synced lengths and for the un-synced
+    /// contents of each sector, newest first, until it says `true`. So `|| true` keeps everything, `|| false` nothing.
     #[must_use]
     pub fn after_power_loss(&self, mut keep: impl FnMut() -> bool) -> Self {
-        let folder = locked(&self.folder);
+        let _moment = self.shared.moment.write().unwrap_or_else(PoisonError::into_inner);
+        let folder = locked(&self.shared.folder);
         let mut names = folder.durable.clone();
+        let mut lost: BTreeSet<&str> = BTreeSet::new();
         for change in &folder.changes {
-            if !keep() {
-                break;
+            if change.names().all(|name| !lost.contains(name)) && keep() {
+                change.apply(&mut names);
+            } else {
+                lost.extend(change.names());
             }
-            change.apply(&mut names);
         }
-        let names: BTreeMap<_, _> = names
-            .into_iter()
-            .map(|(name, file)| (name, Arc::new(MemoryFile(Mutex::new(locked(&file.0).after_power_loss(&mut keep))))))
-            .collect();
-        Self::with_names(names)
+        Self::with_files(names.iter().map(|(name, file)| (name, locked(&file.0).after_power_loss(&mut keep))))
     }
 
     /// The folder as another process finds it after this one was killed: everything that was written is there.
     #[must_use]
     pub fn after_kill(&self) -> Self {
-        let folder = locked(&self.folder);
-        let names = folder
-            .names
-            .iter()
-            .map(|(name, file)| {
-                let bytes = locked(&file.0).bytes.clone();
-                (name.clone(), Arc::new(MemoryFile(Mutex::new(Content { durable: bytes.clone(), bytes }))))
-            })
-            .collect();
-        Self::with_names(names)
+        let _moment = self.shared.moment.write().unwrap_or_else(PoisonError::into_inner);
+        let folder = locked(&self.shared.folder);
+        Self::with_files(folder.names.iter().map(|(name, file)| (name, locked(&file.0).bytes.clone())))
     }
 
     /// Changes one bit of a file behind everybody's back, on the disk as well.
@@ -126,71 +149,65 @@ impl MemoryStorage {
     /// # Panics
     /// When there is no such file or no such bit.
     pub fn flip_bit(&self, name: &str, bit: u64) {
-        let file = Arc::clone(locked(&self.folder).names.get(name).expect("the file exists"));
-        let mut content = locked(&file.0);
-        let index = usize::try_from(bit / 8).expect("an offset into memory");
-        content.bytes[index] ^= 1 << (bit % 8);
-        let byte = content.bytes[index];
-        if let Some(durable) = content.durable.get_mut(index) {
-            *durable = byte;
-        }
+        let file = Arc::clone(locked(&self.shared.folder).names.get(name).expect("the file exists"));
+        let byte = usize::try_from(bit / 8).expect("an offset into memory");
+        locked(&file.0).flip_bit(byte, u32::try_from(bit % 8).expect("below 8"));
     }
 
-    fn with_names(names: BTreeMap<String, Arc<MemoryFile>>) -> Self {
-        Self { folder: Arc::new(Mutex::new(Folder { durable: names.clone(), names, ..Folder::default() })) }
+    /// A folder in which everything is durable.
+    fn with_files<'a>(files: impl Iterator<Item = (&'a String, Vec<u8>)>) -> Self {
+        let names: BTreeMap<_, _> = files
+            .map(|(name, bytes)| {
+                let content = Content::of_disk(bytes);
+                (name.clone(), Arc::new(MemoryFile(Mutex::new(content))))
+            })
+            .collect();
+        let folder = Folder { durable: names.clone(), names, ..Folder::default() };
+        Self { shared: Arc::new(Shared { moment: RwLock::new(()), folder: Mutex::new(folder) }) }
     }
 
     fn used_bytes(&self) -> u64 {
-        locked(&self.folder).names.values().map(|file| locked(&file.0).bytes.len() as u64).sum()
+        locked(&self.shared.folder).names.values().map(|file| locked(&file.0).bytes.len() as u64).sum()
     }
 
     fn has_room(&self, more_bytes: u64) -> io::Result<()> {
-        let capacity_bytes = locked(&self.folder).capacity_bytes;
+        let capacity_bytes = locked(&self.shared.folder).capacity_bytes;
         match capacity_bytes {
             Some(limit) if self.used_bytes() + more_bytes > limit => Err(io::ErrorKind::StorageFull.into()),
             _ => Ok(()),
         }
     }
-}
 
-impl Content {
-    fn after_power_loss(&self, keep: &mut impl FnMut() -> bool) -> Self {
-        // The length is metadata of the file: it is durable with the data, or it is not.
-        let length =
-            if self.bytes.len() == self.durable.len() || keep() { self.bytes.len() } else { self.durable.len() };
-        let mut bytes = self.durable.clone();
-        bytes.resize(length, 0);
-        for start in (0..length).step_by(SECTOR_BYTES) {
-            let end = (start + SECTOR_BYTES).min(length);
-            let Some(written) = self.bytes.get(start..end) else { continue };
-            if written != &bytes[start..end] && keep() {
-                bytes[start..end].copy_from_slice(written);
-            }
-        }
-        Self { durable: bytes.clone(), bytes }
+    /// Whether it is this sync's turn to fail.
+    fn sync_fails(&self) -> bool {
+        let mut folder = locked(&self.shared.folder);
+        let left = folder.syncs_until_failure.take();
+        folder.syncs_until_failure = left.and_then(|left| left.checked_sub(1));
+        left == Some(0)
     }
 }
 
 /// Gives the folder back when it is dropped.
-struct MemoryLock(Arc<Mutex<Folder>>);
+struct MemoryLock(Arc<Shared>);
 
 impl Drop for MemoryLock {
     fn drop(&mut self) {
-        locked(&self.0).locked = false;
+        locked(&self.0.folder).locked = false;
     }
 }
 
 impl Storage for MemoryStorage {
     fn lock(&self) -> io::Result<Option<Box<dyn Send + Sync>>> {
-        let mut folder = locked(&self.folder);
+        let mut folder = locked(&self.shared.folder);
         if std::mem::replace(&mut folder.locked, true) {
             return Ok(None);
         }
-        Ok(Some(Box::new(MemoryLock(Arc::clone(&self.folder)))))
+        Ok(Some(Box::new(MemoryLock(Arc::clone(&self.shared)))))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
-        let mut folder = locked(&self.folder);
+        let _moment = self.shared.in_one_moment();
+        let mut folder = locked(&self.shared.folder);
         if folder.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -201,16 +218,17 @@ impl Storage for MemoryStorage {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
-        let file = locked(&self.folder).names.get(name).cloned().ok_or(io::ErrorKind::NotFound)?;
+        let file = locked(&self.shared.folder).names.get(name).cloned().ok_or(io::ErrorKind::NotFound)?;
         Ok(Arc::new(OpenFile { file, storage: self.clone() }))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(locked(&self.folder).names.keys().cloned().collect())
+        Ok(locked(&self.shared.folder).names.keys().cloned().collect())
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut folder = locked(&self.folder);
+        let _moment = self.shared.in_one_moment();
+        let mut folder = locked(&self.shared.folder);
         let file = folder.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         folder.names.insert(to.to_owned(), file);
         folder.changes.push(Change::Rename(from.to_owned(), to.to_owned()));
@@ -218,14 +236,16 @@ impl Storage for MemoryStorage {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let mut folder = locked(&self.folder);
+        let _moment = self.shared.in_one_moment();
+        let mut folder = locked(&self.shared.folder);
         folder.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
         folder.changes.push(Change::Remove(name.to_owned()));
         Ok(())
     }
 
     fn sync_folder(&self) -> io::Result<()> {
-        let mut folder = locked(&self.folder);
+        let _moment = self.shared.in_one_moment();
+        let mut folder = locked(&self.shared.folder);
         folder.changes.clear();
         folder.durable = folder.names.clone();
         Ok(())
@@ -252,21 +272,22 @@ impl StorageFile for OpenFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let _moment = self.storage.shared.in_one_moment();
         let start = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let end = start + bytes.len();
         let length = locked(&self.file.0).bytes.len();
         self.storage.has_room((end.max(length) - length) as u64)?;
-        let mut content = locked(&self.file.0);
-        if content.bytes.len() < end {
-            content.bytes.resize(end, 0);
-        }
-        content.bytes[start..end].copy_from_slice(bytes);
+        locked(&self.file.0).write(start, bytes);
         Ok(bytes.len())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut content = locked(&self.file.0);
-        content.durable = content.bytes.clone();
+        let _moment = self.storage.shared.in_one_moment();
+        if self.storage.sync_fails() {
+            locked(&self.file.0).fail_sync();
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
+        locked(&self.file.0).sync();
         Ok(())
     }
 
@@ -275,10 +296,11 @@ impl StorageFile for OpenFile {
     }
 
     fn set_length(&self, bytes: u64) -> io::Result<()> {
+        let _moment = self.storage.shared.in_one_moment();
         let length = usize::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let now = locked(&self.file.0).bytes.len();
         self.storage.has_room(length.saturating_sub(now) as u64)?;
-        locked(&self.file.0).bytes.resize(length, 0);
+        locked(&self.file.0).set_length(length);
         Ok(())
     }
 }
