@@ -92,8 +92,9 @@ pub(crate) fn header_line(log: &str, id: u64) -> Vec<u8> {
 }
 
 impl Segment {
-    /// Creates, zero-fills and syncs the file of a new segment that takes `capacity` bytes, header included. The name
-    /// is durable only after the caller's next sync of the folder, which writing the manifest does.
+    /// Creates, zero-fills and syncs the file of a new segment that takes `capacity` bytes, header included. Its name is
+    /// durable as well: a file system may make a manifest's name durable before an older one, and what a manifest lists
+    /// must exist.
     ///
     /// # Errors
     /// What the file system says; what was created is removed again as far as possible.
@@ -101,7 +102,8 @@ impl Segment {
         let name = name_of(id);
         let file = storage.create(&name)?;
         let header = header_line(log, id);
-        let filled = fill(file.as_ref(), &header, capacity).and_then(|()| file.sync_data());
+        let filled =
+            fill(file.as_ref(), &header, capacity).and_then(|()| file.sync_data()).and_then(|()| storage.sync_folder());
         if let Err(error) = filled {
             let _ = storage.remove(&name);
             return Err(error);
