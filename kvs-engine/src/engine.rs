@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::completion::{Completion, Waiter};
 use crate::error::Result;
 use crate::operation::{Mutation, Operation, Outcome};
+use crate::scan::{Entries, Page, Scan};
 use crate::stats::Stats;
 
 /// A key-value engine: a handle that is cheap to clone and can be used from any thread.
@@ -22,6 +23,15 @@ pub trait KvsEngine: Clone + Send + Sync + 'static {
     /// returns. Errors, [`Error::TooLarge`](crate::Error::TooLarge) and [`Error::KeyNotFound`](crate::Error::KeyNotFound)
     /// among them, go to the completion too.
     fn submit(&self, operation: Operation, completion: Completion);
+
+    /// One page of the store's entries; see [`Scan`] for what the pages of one scan promise together. Blocks until all
+    /// that the page shows is durable.
+    ///
+    /// # Errors
+    /// [`Error::WrongCursor`](crate::Error::WrongCursor), [`Error::TooLarge`](crate::Error::TooLarge) for a page that is
+    /// larger than the limits, [`Error::Corruption`](crate::Error::Corruption) when a record on the way is damaged,
+    /// [`Error::Poisoned`](crate::Error::Poisoned), [`Error::Closed`](crate::Error::Closed) and I/O errors.
+    fn scan(&self, scan: &Scan) -> Result<Page>;
 
     /// Figures of this moment.
     fn stats(&self) -> Stats;
@@ -78,6 +88,11 @@ pub trait KvsEngine: Clone + Send + Sync + 'static {
     /// [`Error::KeyNotFound`](crate::Error::KeyNotFound), and as [`set`](Self::set).
     fn remove(&self, key: impl Into<Vec<u8>>) -> Result<()> {
         self.execute(Operation::Remove { key: key.into() }).map(|_| ())
+    }
+
+    /// Every entry whose key begins with `prefix`, page by page.
+    fn entries(&self, prefix: impl Into<Vec<u8>>) -> Entries<Self> {
+        Entries::new(self.clone(), Scan { prefix: prefix.into(), ..Scan::default() })
     }
 
     /// Applies all mutations in order and returns when they are durable; after a crash either all are there or none.

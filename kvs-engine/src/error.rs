@@ -67,6 +67,10 @@ pub enum Error {
         reason: String,
     },
 
+    /// A scan was to go on from a cursor that this opening of the store did not give. The caller must begin it again.
+    #[error("this cursor is not one that this store gave since it was opened; begin the scan again")]
+    WrongCursor,
+
     /// The engine is closing. The caller must connect again later.
     #[error("the store is closing")]
     Closed,

@@ -12,6 +12,7 @@ mod mutate;
 mod read;
 mod record;
 mod replay;
+mod scan;
 mod store;
 
 pub use store::KvStore;

@@ -14,6 +14,7 @@ mod log;
 mod memory;
 mod operation;
 mod options;
+mod scan;
 #[cfg(feature = "sled")]
 mod sled;
 mod stats;
@@ -28,6 +29,7 @@ pub use limits::Limits;
 pub use memory::MemoryEngine;
 pub use operation::{Mutation, Operation, Outcome};
 pub use options::{Options, SyncPolicy};
+pub use scan::{Cursor, Entries, Entry, Page, Scan};
 #[cfg(feature = "sled")]
 pub use sled::SledEngine;
 pub use stats::{NoObserver, Observer, Stats};

@@ -13,6 +13,17 @@ pub const MAX_BATCH_OPERATIONS: usize = 10_000;
 /// The most bytes of keys and values in one batch by default: a batch is held in memory until it is durable.
 pub const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 
+/// The most entries of one page of a scan: a page is held in memory, by the engine and by whoever asked.
+pub const MAX_PAGE_KEYS: usize = 10_000;
+/// The entries of a page unless asked otherwise.
+pub const DEFAULT_PAGE_KEYS: usize = 1_000;
+/// The most bytes of keys and values in one page. A single entry that is larger is a page of its own.
+pub const MAX_PAGE_BYTES: usize = 16 * 1024 * 1024;
+/// The bytes of a page unless asked otherwise.
+pub const DEFAULT_PAGE_BYTES: usize = 1024 * 1024;
+/// The most records that one page looks at, whether they have the prefix or not: it bounds the time of one call.
+pub const MAX_PAGE_RECORDS: usize = 20_000;
+
 /// The limits that one open engine applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -46,7 +57,7 @@ impl Limits {
     }
 }
 
-fn check(what: &'static str, bytes: usize, limit_bytes: usize) -> Result<()> {
+pub(crate) fn check(what: &'static str, bytes: usize, limit_bytes: usize) -> Result<()> {
     if bytes > limit_bytes {
         return Err(Error::TooLarge { what, bytes, limit_bytes });
     }

@@ -1,12 +1,14 @@
 //! An engine that keeps everything in memory and nothing on disk: the oracle that the others are tested against.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use crate::completion::Completion;
 use crate::engine::KvsEngine;
 use crate::error::{Error, Result};
 use crate::limits::{Limits, MAX_BATCH_OPERATIONS};
 use crate::operation::{Mutation, Operation, Outcome};
+use crate::scan::{Gathering, Page, Scan};
 use crate::stats::Stats;
 use crate::sync::{Arc, Mutex, PoisonError};
 
@@ -20,7 +22,7 @@ pub struct MemoryEngine {
 
 #[derive(Debug, Default)]
 struct State {
-    values: HashMap<Vec<u8>, Vec<u8>>,
+    values: BTreeMap<Vec<u8>, Vec<u8>>,
     closed: bool,
 }
 
@@ -94,6 +96,17 @@ impl KvsEngine for MemoryEngine {
 
     fn submit(&self, operation: Operation, completion: Completion) {
         completion.complete(self.apply(operation));
+    }
+
+    fn scan(&self, scan: &Scan) -> Result<Page> {
+        let after = scan.checked()?.map(|cursor| cursor.key()).transpose()?;
+        let state = self.map.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.closed {
+            return Err(Error::Closed);
+        }
+        let begin = after.map_or(Bound::Included(scan.prefix.clone()), Bound::Excluded);
+        let entries = state.values.range((begin, Bound::Unbounded));
+        Gathering::new(scan).of_ordered(entries.map(|(key, value)| Ok((key, value))))
     }
 
     fn stats(&self) -> Stats {

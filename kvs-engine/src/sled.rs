@@ -25,6 +25,7 @@ mod open;
 mod unsettled;
 
 use std::any::Any;
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +38,7 @@ use crate::error::{Error, Result};
 use crate::memory::check;
 use crate::operation::{Mutation, Operation, Outcome};
 use crate::options::Options;
+use crate::scan::{Gathering, Page, Scan};
 use crate::stats::Stats;
 
 use commit::{Committer, Held, Queue};
@@ -158,6 +160,28 @@ impl KvsEngine for SledEngine {
         if let Some((completion, result)) = now {
             completion.complete(result);
         }
+    }
+
+    fn scan(&self, scan: &Scan) -> Result<Page> {
+        let after = scan.checked()?.map(|cursor| cursor.key()).transpose()?;
+        let inner = &*self.inner;
+        let begin = after.map_or(Bound::Included(scan.prefix.clone()), Bound::Excluded);
+        let opened = inner.opened.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(opened_now) = opened.as_ref() else { return Err(inner.queue.poison().unwrap_or(Error::Closed)) };
+        if let Some(error) = inner.queue.poison() {
+            return Err(error);
+        }
+        let mut entries = opened_now.db.range((begin, Bound::Unbounded));
+        let entries = std::iter::from_fn(|| inner.guarded(|| entries.next().transpose()).transpose());
+        let page = Gathering::new(scan).of_ordered(entries)?;
+        // A writer holds its key's lock from before its change can be seen until its answer is queued. So once every
+        // lock was free, all that the page shows or misses is queued, and what is queued now is answered after it.
+        inner.unsettled.wait_for_writers();
+        let waiter = Arc::new(Waiter::default());
+        let completion = Completion::new(Arc::clone(&waiter) as Arc<dyn Complete>, 0);
+        inner.queue.push(completion, Ok(Outcome::Done), &Held::Read);
+        drop(opened);
+        waiter.wait().map(|_| page)
     }
 
     fn stats(&self) -> Stats {

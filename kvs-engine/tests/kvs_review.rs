@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kvs_engine::storage::{Fault, FaultKind, FaultyStorage, MemoryStorage, Storage, StorageFile};
-use kvs_engine::{Completion, Error, KvStore, KvsEngine, Mutation, Operation, Options, Outcome};
+use kvs_engine::{Completion, Error, KvStore, KvsEngine, Mutation, Operation, Options, Outcome, Scan};
 
 const EIO: i32 = 5;
 /// How long a story waits for what must happen.
@@ -444,4 +444,33 @@ fn a_folder_of_sled_is_refused_untouched() {
         .collect();
     names.sort();
     assert_eq!(names, ["LOCK", "conf", "db"], "nothing but the lock was written");
+}
+
+/// A scan waits for what it shows, and for the removals because of which it does not show a key: where that never
+/// becomes durable, it is an error and no page.
+#[test]
+fn a_scan_shows_nothing_that_never_became_durable() {
+    for remove in [false, true] {
+        let fail = Arc::new(AtomicBool::new(false));
+        let storage = {
+            let fail = Arc::clone(&fail);
+            Hooked::new(&MemoryStorage::new(), move |call, name| {
+                let fails = call == "sync" && name == "00000001.log" && fail.load(Ordering::SeqCst);
+                if fails { Err(io::Error::from_raw_os_error(EIO)) } else { Ok(()) }
+            })
+        };
+        let store = KvStore::open_storage(storage, options()).unwrap();
+        store.set("old", "value").unwrap();
+        assert_eq!(store.scan(&Scan::default()).unwrap().entries.len(), 1);
+        fail.store(true, Ordering::SeqCst);
+        let operation = match remove {
+            true => Operation::Remove { key: b"old".to_vec() },
+            false => Operation::Set { key: b"new".to_vec(), value: b"value".to_vec() },
+        };
+        store.submit(operation, Completion::call(drop));
+        match store.scan(&Scan::default()) {
+            Err(Error::Poisoned { .. }) => {}
+            shown => panic!("removal: {remove}, shown: {shown:?}"),
+        }
+    }
 }

@@ -64,6 +64,7 @@ const fn code_of(error: &Error) -> ErrorCode {
     match error {
         Error::KeyNotFound => ErrorCode::KeyNotFound,
         Error::TooLarge { .. } => ErrorCode::TooLarge,
+        Error::WrongCursor => ErrorCode::InvalidRequest,
         Error::NoSpace => ErrorCode::NoSpace,
         Error::Closed => ErrorCode::ShuttingDown,
         Error::Poisoned { .. } => ErrorCode::Poisoned,

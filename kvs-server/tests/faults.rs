@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use kvs_engine::{Completion, Error, KvsEngine, MemoryEngine, Operation, Result, Stats};
+use kvs_engine::{Completion, Error, KvsEngine, MemoryEngine, Operation, Page, Result, Scan, Stats};
 use kvs_protocol::config::ServerConfig;
 use kvs_protocol::names::PoolStrategy;
 use kvs_server::ServerError;
@@ -64,6 +64,10 @@ impl KvsEngine for Switched {
             return held.push((operation, completion));
         }
         self.memory.submit(operation, completion);
+    }
+
+    fn scan(&self, scan: &Scan) -> Result<Page> {
+        self.memory.scan(scan)
     }
 
     fn stats(&self) -> Stats {
@@ -184,6 +188,9 @@ fn a_full_pool_answers_busy_at_once_and_the_connection_goes_on() {
         fn submit(&self, operation: Operation, completion: Completion) {
             drop(self.1.lock());
             self.0.submit(operation, completion);
+        }
+        fn scan(&self, scan: &Scan) -> Result<Page> {
+            self.0.scan(scan)
         }
         fn stats(&self) -> Stats {
             Stats::default()

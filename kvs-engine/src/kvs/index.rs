@@ -16,7 +16,7 @@ use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How many shards: each is locked and grown for itself. At 10 million keys one holds 40,000, so growing one takes
 /// less than a millisecond.
-const SHARDS: usize = 256;
+pub(crate) const SHARDS: usize = 256;
 /// The smallest table of a shard that has any entry, in slots.
 const MIN_SLOTS: usize = 8;
 
@@ -36,6 +36,17 @@ pub(crate) struct KeyHash {
     bits: u32,
 }
 
+impl KeyHash {
+    /// A place in the order of hashes.
+    pub(crate) fn at(shard: usize, bits: u32) -> Self {
+        Self { shard, bits }
+    }
+
+    pub(crate) fn bits(self) -> u32 {
+        self.bits
+    }
+}
+
 impl Index {
     pub(crate) fn new() -> Self {
         Self { shards: (0..SHARDS).map(|_| Mutex::new(Shard::default())).collect(), hasher: RandomState::new() }
@@ -48,6 +59,11 @@ impl Index {
             shard: usize::try_from(hash >> 32).expect("32 bits") % SHARDS,
             bits: u32::try_from(hash & u64::from(u32::MAX)).expect("32 bits"),
         }
+    }
+
+    /// A number that tells this index's hashes from those of another one.
+    pub(crate) fn mark(&self) -> u32 {
+        self.hash(b"").bits
     }
 
     /// Locks the shard of a hash.
@@ -97,6 +113,36 @@ impl Shard {
     /// The places of all records whose key may be the one with this hash: nearly always none or one.
     pub(crate) fn candidates(&self, hash: KeyHash) -> impl Iterator<Item = Location> + '_ {
         self.run(hash).filter_map(|slot| Location::from_bits(self.places[slot]))
+    }
+
+    /// The next entries for a scan: all whose hashes lie from `from` up to, not including, the hash that is returned
+    /// with them, in ascending order; those are at least `least` unless there are no more, which `None` says. The slots
+    /// follow the order of the hashes, so a scan goes on at its hash in a table that has grown since.
+    pub(crate) fn slice(&self, from: u32, least: usize) -> (Vec<(u32, Location)>, Option<u32>) {
+        let count = self.places.len();
+        let entry = |slot: usize| Location::from_bits(self.places[slot]).map(|place| (self.hashes[slot], place));
+        let (mut entries, mut next) = (Vec::new(), None);
+        for slot in if count == 0 { 0..0 } else { self.home(from)..count } {
+            match entry(slot) {
+                Some((bits, place)) if bits >= from && self.home(bits) <= slot => entries.push((bits, place)),
+                // One with a lower hash, or one from the table's end that found its place at the beginning.
+                Some(_) => {}
+                // Nothing behind an empty slot has its home before it.
+                None if entries.len() >= least.max(1) => {
+                    let bits = ((slot as u64) << 32).div_ceil(count as u64);
+                    next = Some(u32::try_from(bits).expect("a slot of the table has a hash"));
+                    break;
+                }
+                None => {}
+            }
+        }
+        if next.is_none() {
+            let wrapped = (0..count).map_while(|slot| entry(slot).map(|found| (slot, found)));
+            let of_the_end = wrapped.filter(|(slot, (bits, _))| self.home(*bits) > *slot && *bits >= from);
+            entries.extend(of_the_end.map(|(_, found)| found));
+        }
+        entries.sort_unstable_by_key(|(bits, _)| *bits);
+        (entries, next)
     }
 
     /// Whether the candidates of a hash are exactly these.
@@ -277,6 +323,32 @@ mod tests {
                 }
                 prop_assert_eq!(shard.used, model.len());
             }
+        }
+    }
+
+    proptest! {
+        /// Slices of any size, put together, are the shard, in the order of the hashes; and no hash is cut in two.
+        #[test]
+        fn slices_are_the_whole_shard(hashes in proptest::collection::vec(any::<u32>(), 0..300), least in 0_usize..20) {
+            let mut shard = Shard::default();
+            // Half of them at the end of the table, so that runs go over it.
+            let hashes: Vec<u32> = hashes.iter().enumerate().map(|(at, bits)| if at % 2 == 0 { bits | 0xffc0_0000 } else { *bits }).collect();
+            for (number, bits) in hashes.iter().enumerate() {
+                shard.insert(KeyHash::at(0, *bits), place(number as u64));
+            }
+            let (mut found, mut from) = (Vec::new(), Some(0));
+            while let Some(bits) = from {
+                let (entries, next) = shard.slice(bits, least);
+                prop_assert!(next.is_none_or(|next| next > bits && entries.len() >= least));
+                prop_assert!(entries.iter().all(|(at, _)| *at >= bits && next.is_none_or(|next| *at < next)));
+                found.extend(entries.into_iter().map(|(at, place)| (at, place.offset())));
+                from = next;
+            }
+            prop_assert!(found.is_sorted_by_key(|(at, _)| *at));
+            let mut wanted: Vec<_> = hashes.iter().zip(0_u64..).map(|(at, number)| (*at, place(number).offset())).collect();
+            found.sort_unstable();
+            wanted.sort_unstable();
+            prop_assert_eq!(found, wanted);
         }
     }
 

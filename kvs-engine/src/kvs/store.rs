@@ -15,6 +15,7 @@ use crate::log::{Log, Waiter};
 use crate::memory::check;
 use crate::operation::{Operation, Outcome};
 use crate::options::Options;
+use crate::scan::{Page, Scan};
 use crate::stats::Stats;
 use crate::storage::{RealStorage, Storage};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -239,6 +240,10 @@ impl KvsEngine for KvStore {
             core.log.lead();
         }
         waiter.wait()
+    }
+
+    fn scan(&self, scan: &Scan) -> Result<Page> {
+        self.handle.core.scan(scan)
     }
 
     fn stats(&self) -> Stats {

@@ -46,6 +46,11 @@ impl Unsettled {
         lock(&self.shards[index(hash)])
     }
 
+    /// Returns when every writer that was at work on any key has marked its change.
+    pub(super) fn wait_for_writers(&self) {
+        self.shards.iter().for_each(|shard| drop(lock(shard)));
+    }
+
     /// Locks the shards of many keys, each once, in ascending order so that two batches never wait for each other.
     pub(super) fn lock_all(&self, hashes: &[u64]) -> Locked<'_> {
         let mask = hashes.iter().fold(0_u64, |mask, &hash| mask | 1 << index(hash));

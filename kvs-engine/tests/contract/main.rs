@@ -12,6 +12,7 @@ mod lifecycle;
 mod model;
 mod order;
 mod pipeline;
+mod scan;
 mod values;
 
 /// Declares a module of tests for one engine: each named generic function with the engine's fixture.
@@ -55,6 +56,12 @@ macro_rules! every_engine {
                 every_set_is_removed_at_most_once,
                 clones_on_many_threads_are_one_store,
                 histories_on_few_keys_are_linearizable;
+            scan:
+                a_scan_finds_every_key_with_its_prefix_once,
+                a_page_keeps_its_limits,
+                a_cursor_travels_as_text_and_a_foreign_one_is_refused,
+                keys_that_stay_are_found_exactly_once_among_writers,
+                a_scan_shows_whole_values_of_the_newest_kind;
             lifecycle:
                 a_closed_store_says_so,
                 closing_twice_is_no_error,
