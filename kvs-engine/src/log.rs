@@ -12,6 +12,8 @@
 //! * the tail's lock is never held across I/O.
 
 mod commit;
+#[cfg(test)]
+mod every_bit;
 pub(crate) mod frame;
 pub(crate) mod manifest;
 mod open;

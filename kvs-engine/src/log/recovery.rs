@@ -12,7 +12,7 @@
 use crate::log::frame::{self, Defect};
 
 /// The unit that a disk writes whole, in bytes: what a torn write leaves out is a multiple of it.
-const SECTOR_BYTES: usize = 512;
+pub(crate) const SECTOR_BYTES: usize = 512;
 
 /// One record found in a segment's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +84,7 @@ pub(crate) fn is_whole_line(rest: &[u8], offset: usize) -> bool {
     if rest.first() == Some(&0) {
         return false;
     }
-    let position = rest.iter().position(|byte| *byte == b'\n' || *byte == 0).unwrap_or(rest.len());
+    let position = memchr::memchr2(b'\n', 0, rest).unwrap_or(rest.len());
     if rest.get(position) == Some(&b'\n') {
         return true;
     }
@@ -96,8 +96,11 @@ pub(crate) fn is_whole_line(rest: &[u8], offset: usize) -> bool {
         return false;
     }
     // A byte that became zero inside a line: a torn write leaves the rest of the sector zero as well.
+    // Its last byte says nothing about that: there the line must end as well, because what is missing of a line that
+    // goes on begins with a sector.
     let sector_end = ((offset + position) / SECTOR_BYTES + 1) * SECTOR_BYTES - offset;
-    !is_zero(&rest[position..sector_end.min(rest.len())])
+    let is_last = position + 1 == sector_end;
+    !is_zero(&rest[position..(sector_end + usize::from(is_last)).min(rest.len())])
 }
 
 /// The highest sequence that a valid line somewhere in `rest` says was durable.
@@ -117,7 +120,7 @@ fn durable_behind(rest: &[u8]) -> u64 {
                     offset += zeros;
                     continue;
                 }
-                let Some(found) = bytes.iter().position(|byte| *byte == b'\n' || *byte == 0) else { break };
+                let Some(found) = memchr::memchr2(b'\n', 0, bytes) else { break };
                 offset += found + usize::from(bytes[found] == b'\n');
             }
         }
