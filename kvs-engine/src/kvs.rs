@@ -5,6 +5,7 @@
 //! durable. The way of a `get`: the index says where, the line is read and its checksum verified, and if the record is
 //! not durable yet the answer waits as well. [`compaction`] rewrites the segments with most dead bytes beside all that.
 
+mod batch;
 mod compaction;
 mod index;
 mod location;

@@ -15,6 +15,7 @@ mod commit;
 #[cfg(test)]
 mod every_bit;
 pub(crate) mod frame;
+pub(crate) mod group;
 pub(crate) mod manifest;
 mod open;
 pub(crate) mod recovery;
@@ -122,7 +123,36 @@ impl<W: Waiter> Log<W> {
     /// # Errors
     /// [`Error::Closed`], [`Error::Poisoned`], [`Error::NoSpace`]; nothing was appended then.
     pub(crate) fn append(&self, payload: &[u8], purpose: Purpose, waiter: impl FnOnce() -> W) -> Result<Placed> {
-        let bytes = (payload.len() + frame::OVERHEAD_BYTES) as u64;
+        let bytes = frame::line_bytes(payload);
+        self.append_with(bytes, purpose, waiter, |tail| tail.push(payload, bytes))
+    }
+
+    /// Appends records that take effect together, as [`append`](Self::append) does one.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub(crate) fn append_group(
+        &self,
+        payloads: &[Vec<u8>],
+        purpose: Purpose,
+        waiter: impl FnOnce() -> W,
+    ) -> Result<Vec<Placed>> {
+        let announcement = group::announcement(payloads.len());
+        let bytes = payloads.iter().chain([&announcement]).map(|payload| frame::line_bytes(payload)).sum();
+        self.append_with(bytes, purpose, waiter, |tail| {
+            tail.push(&announcement, frame::line_bytes(&announcement));
+            payloads.iter().map(|payload| tail.push(payload, frame::line_bytes(payload))).collect()
+        })
+    }
+
+    /// Makes room for `bytes` bytes in one segment and has `push` queue them.
+    fn append_with<T>(
+        &self,
+        bytes: u64,
+        purpose: Purpose,
+        waiter: impl FnOnce() -> W,
+        push: impl FnOnce(&mut Tail<W>) -> T,
+    ) -> Result<T> {
         let mut tail = self.lock();
         loop {
             tail.check_open()?;
@@ -138,7 +168,7 @@ impl<W: Waiter> Log<W> {
                 break;
             }
         }
-        let placed = tail.push(payload, bytes);
+        let placed = push(&mut tail);
         let waiter = waiter();
         tail.waiters.push(waiter);
         drop(tail);

@@ -4,8 +4,6 @@
 //! else sees the key; a removal and a batch decide by what the index says then. So operations on one key happen in the
 //! order of their sequences, a pipeline reads its own writes, and two removals of one key never both succeed.
 
-use std::collections::HashMap;
-
 use super::index::{KeyHash, Shard};
 use super::location::Location;
 use super::read::{Found, Want};
@@ -71,36 +69,6 @@ impl Core {
         Ok(())
     }
 
-    fn batch(&self, mutations: &[Mutation], completion: &mut Option<Completion>) -> Result<()> {
-        if mutations.is_empty() {
-            completion.take().expect("nobody answered yet").complete(Ok(Outcome::Done));
-            return Ok(());
-        }
-        let elements: Vec<Vec<u8>> = mutations.iter().map(record::encode).collect();
-        let payload = record::join_batch(&elements);
-        let last = last_of_each_key(mutations);
-        let hashes: Vec<KeyHash> = last.iter().map(|place| self.index.hash(mutations[*place].key())).collect();
-        let keys: Vec<&[u8]> = last.iter().map(|place| mutations[*place].key()).collect();
-        let (found, mut shards) = self.find_and_lock_all(&keys, &hashes)?;
-        let shrinks = mutations.iter().all(|mutation| matches!(mutation, Mutation::Remove { .. }));
-        let purpose = if shrinks { Purpose::Shrink } else { Purpose::Grow };
-        let placed = self.append(&payload, purpose, completion)?;
-        let sets = last.iter().filter(|place| matches!(mutations[**place], Mutation::Set { .. })).count();
-        for ((place, hash), found) in last.iter().zip(&hashes).zip(found) {
-            let shard = shards.binary_search_by_key(&hash.shard, |(shard, _)| *shard).expect("its shard was locked");
-            let bytes = record::bytes_in_batch(elements[*place].len(), sets);
-            let new = match mutations[*place] {
-                Mutation::Set { .. } => Some(Location::new(placed.segment.slot(), placed.offset, true, bytes)),
-                Mutation::Remove { .. } => None,
-            };
-            let old = found.record.map(|(old, _)| old.location);
-            self.point(&mut shards[shard].1, *hash, old, new, placed.sequence);
-        }
-        drop(shards);
-        self.count(placed.bytes);
-        Ok(())
-    }
-
     /// Looks a key up and locks its shard, with nothing changed in between.
     fn find_and_lock(&self, hash: KeyHash, key: &[u8]) -> Result<(Found, MutexGuard<'_, Shard>)> {
         loop {
@@ -112,34 +80,13 @@ impl Core {
         }
     }
 
-    /// Looks many keys up and locks all their shards, in ascending order, with nothing changed in between.
-    #[expect(clippy::type_complexity, reason = "a list of guards with their numbers, used in one place")]
-    fn find_and_lock_all(
-        &self,
-        keys: &[&[u8]],
-        hashes: &[KeyHash],
-    ) -> Result<(Vec<Found>, Vec<(usize, MutexGuard<'_, Shard>)>)> {
-        let mut numbers: Vec<usize> = hashes.iter().map(|hash| hash.shard).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        loop {
-            let mut found = Vec::with_capacity(keys.len());
-            for (key, hash) in keys.iter().zip(hashes) {
-                found.push(self.find(*hash, key, Want::Place)?);
-            }
-            let shards: Vec<_> = numbers.iter().map(|number| (*number, self.index.lock_shard(*number))).collect();
-            let unchanged = hashes.iter().zip(&found).all(|(hash, found)| {
-                let place = shards.binary_search_by_key(&hash.shard, |(shard, _)| *shard).expect("it was locked");
-                shards[place].1.has_candidates(*hash, &found.candidates)
-            });
-            if unchanged {
-                return Ok((found, shards));
-            }
-        }
-    }
-
     /// Appends a record whose answer is `Done`. On an error the completion is still there to be told.
-    fn append(&self, payload: &[u8], purpose: Purpose, completion: &mut Option<Completion>) -> Result<Placed> {
+    pub(super) fn append(
+        &self,
+        payload: &[u8],
+        purpose: Purpose,
+        completion: &mut Option<Completion>,
+    ) -> Result<Placed> {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
@@ -150,7 +97,14 @@ impl Core {
     }
 
     /// Points the index from a key's old record to its new one, and keeps the sums.
-    fn point(&self, shard: &mut Shard, hash: KeyHash, old: Option<Location>, new: Option<Location>, sequence: u64) {
+    pub(super) fn point(
+        &self,
+        shard: &mut Shard,
+        hash: KeyHash,
+        old: Option<Location>,
+        new: Option<Location>,
+        sequence: u64,
+    ) {
         if let Some(old) = old {
             let segment = self.log.segment(old.slot());
             segment.live_bytes.fetch_sub(old.charge_bytes(), Ordering::Relaxed);
@@ -184,11 +138,4 @@ impl Core {
         let dead_bytes = record_bytes.saturating_sub(self.live_bytes.load(Ordering::Relaxed));
         self.compaction.hint(dead_bytes, record_bytes, &self.options);
     }
-}
-
-/// The place of the last mutation of each key, in no order.
-fn last_of_each_key(mutations: &[Mutation]) -> Vec<usize> {
-    let last: HashMap<&[u8], usize> =
-        mutations.iter().enumerate().map(|(place, mutation)| (mutation.key(), place)).collect();
-    last.into_values().collect()
 }

@@ -3,18 +3,21 @@
 use std::cell::RefCell;
 
 use super::index::KeyHash;
-use super::location::{Location, MAX_SEGMENT_BYTES};
+use super::location::Location;
 use super::record;
 use super::store::{Core, Waiting};
 use crate::error::{Error, Result};
-use crate::log::frame::{self, Line, OVERHEAD_BYTES, PREFIX_BYTES};
+use crate::log::frame::{self, Line};
 use crate::log::segment::{self, Segment};
-use crate::storage::read_exact_at;
+use crate::storage::{StorageFile, read_exact_at};
 use crate::sync::atomic::Ordering;
 use crate::sync::{Arc, thread_local};
 
 /// How much of a scratch buffer a thread keeps, in bytes: more than nearly every record.
 const MAX_SCRATCH_BYTES: usize = 64 * 1024;
+
+/// What is read of a batch's line, whose length the index does not know, in bytes: nearly always the whole.
+const BATCH_READ_BYTES: usize = 1536;
 
 thread_local! {
     /// What the last read of this thread left: saves an allocation for each read.
@@ -143,18 +146,7 @@ impl Core {
             let path = self.storage.path(&segment::name_of(segment.id));
             Error::io(format!("reading {} at byte {offset}", path.display()), error)
         };
-        let available = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let known = location.line_bytes_at_most();
-        buffer.resize(known.unwrap_or(PREFIX_BYTES).min(available), 0);
-        read_exact_at(segment.file.as_ref(), buffer, offset).map_err(failed)?;
-        if known.is_some() {
-            return Ok(());
-        }
-        // The length is not verified yet: it is believed only as far as there are bytes.
-        let announced = frame::announced_bytes(buffer).unwrap_or(OVERHEAD_BYTES);
-        let highest = usize::try_from(MAX_SEGMENT_BYTES).unwrap_or(usize::MAX);
-        buffer.resize(announced.min(available).min(highest), 0);
-        read_exact_at(segment.file.as_ref(), buffer, offset).map_err(failed)
+        read_line_at(segment.file.as_ref(), location, end, buffer).map_err(failed)
     }
 
     /// An intact line that holds no record: somebody else wrote it.
@@ -166,4 +158,28 @@ impl Core {
             reason: error.to_string(),
         }
     }
+}
+
+/// Fills `buffer` with the bytes of the line at a place of a file that is written up to `end`, and perhaps some behind
+/// it. Nothing is verified yet.
+///
+/// # Errors
+/// What the file system says.
+pub(super) fn read_line_at(
+    file: &dyn StorageFile,
+    location: Location,
+    end: u64,
+    buffer: &mut Vec<u8>,
+) -> std::io::Result<()> {
+    let available = usize::try_from(end.saturating_sub(location.offset())).unwrap_or(usize::MAX);
+    let known = location.line_bytes_at_most();
+    buffer.resize(known.unwrap_or(BATCH_READ_BYTES).min(available), 0);
+    read_exact_at(file, buffer, location.offset())?;
+    // A length that is not verified yet is believed only as far as there are bytes.
+    let announced = frame::announced_bytes(buffer).unwrap_or(0).min(available);
+    if known.is_some() || announced <= buffer.len() {
+        return Ok(());
+    }
+    buffer.resize(announced, 0);
+    read_exact_at(file, buffer, location.offset())
 }

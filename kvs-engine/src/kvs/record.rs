@@ -3,76 +3,74 @@
 //! Keys and values are bytes: JSON strings (`key`, `value`) where they are UTF-8, base64 (`key64`, `value64`) where
 //! they are not. Written by serde_json, whose strings never hold a raw newline.
 //!
-//! What must hold: what [`plain_set`] reads without a parser is what the parser reads.
+//! This file writes and parses them; [`shape`] reads them without a parser.
+
+pub(crate) mod shape;
 
 use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::log::frame::OVERHEAD_BYTES;
 use crate::operation::Mutation;
 
+/// Bytes of a record that are neither key nor value, with room for a few escapes.
+const ROOM_BYTES: usize = 48;
 const BEFORE_BATCH: &[u8] = br#"{"batch":["#;
 const AFTER_BATCH: &[u8] = b"]}";
 /// Bytes of a batch's line that are no element and no comma behind one: the frame, the array, less the comma that the
 /// last element does not have.
 const BATCH_OVERHEAD_BYTES: usize = OVERHEAD_BYTES + BEFORE_BATCH.len() + AFTER_BATCH.len() - 1;
 
-/// One mutation as it is written.
-#[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Written<'a> {
-    Set(SetBody<'a>),
-    Rm(KeyBody<'a>),
-}
-
-#[derive(Serialize)]
-struct SetBody<'a> {
-    #[serde(flatten)]
-    key: KeyBody<'a>,
-    #[serde(flatten)]
-    value: ValueBody<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
-enum KeyBody<'a> {
-    Key(&'a str),
-    Key64(String),
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
-enum ValueBody<'a> {
-    Value(&'a str),
-    Value64(String),
-}
-
-impl<'a> KeyBody<'a> {
-    fn new(key: &'a [u8]) -> Self {
-        std::str::from_utf8(key).map_or_else(|_| Self::Key64(BASE64.encode(key)), Self::Key)
-    }
-}
-
-impl<'a> ValueBody<'a> {
-    fn new(value: &'a [u8]) -> Self {
-        std::str::from_utf8(value).map_or_else(|_| Self::Value64(BASE64.encode(value)), Self::Value)
-    }
-}
-
-fn written(mutation: &Mutation) -> Written<'_> {
-    match mutation {
-        Mutation::Set { key, value } => Written::Set(SetBody { key: KeyBody::new(key), value: ValueBody::new(value) }),
-        Mutation::Remove { key } => Written::Rm(KeyBody::new(key)),
-    }
-}
-
 /// The record of one mutation.
 pub(crate) fn encode(mutation: &Mutation) -> Vec<u8> {
-    serde_json::to_vec(&written(mutation)).expect("strings always have a JSON form")
+    // Keys and values that are base64 take four bytes for three.
+    let bytes = match mutation {
+        Mutation::Set { key, value } => key.len() + value.len() / 3 * 4,
+        Mutation::Remove { key } => key.len(),
+    };
+    let mut payload = Vec::with_capacity(bytes + ROOM_BYTES);
+    match mutation {
+        Mutation::Set { key, value } => {
+            payload.extend_from_slice(br#"{"set":{"#);
+            append_key(&mut payload, key);
+            payload.push(b',');
+            append_field(&mut payload, "value", value);
+        }
+        Mutation::Remove { key } => {
+            payload.extend_from_slice(br#"{"rm":{"#);
+            append_key(&mut payload, key);
+        }
+    }
+    payload.extend_from_slice(b"}}");
+    payload
+}
+
+/// The field of a key.
+fn append_key(payload: &mut Vec<u8>, key: &[u8]) {
+    append_field(payload, "key", key);
+}
+
+/// A field whose value is a JSON string where the bytes are UTF-8, else base64 under the same name with `64`.
+fn append_field(payload: &mut Vec<u8>, name: &str, bytes: &[u8]) {
+    payload.push(b'"');
+    payload.extend_from_slice(name.as_bytes());
+    match std::str::from_utf8(bytes) {
+        Ok(text) => {
+            payload.extend_from_slice(b"\":");
+            serde_json::to_writer(&mut *payload, text).expect("a string has a JSON form, and memory takes it");
+        }
+        Err(_) => {
+            payload.extend_from_slice(b"64\":\"");
+            let start = payload.len();
+            payload.resize(start + bytes.len().div_ceil(3) * 4, 0);
+            BASE64.encode_slice(bytes, &mut payload[start..]).expect("there is room for four bytes for three");
+            payload.push(b'"');
+        }
+    }
 }
 
 /// The record of mutations that take effect together, from the records of each.
@@ -143,11 +141,6 @@ pub(crate) struct Element<'a> {
 
 /// The mutations of a record in order, and whether they are a batch.
 pub(crate) fn decode(payload: &[u8]) -> Result<(Vec<Element<'_>>, bool), RecordError> {
-    if let Some((key, value)) = plain_set(payload) {
-        let mutation = Mutation::Set { key: key.to_vec(), value: value.to_vec() };
-        let json = std::str::from_utf8(payload).map_err(|_| RecordError::Fields)?;
-        return Ok((vec![Element { mutation, json }], false));
-    }
     match serde_json::from_slice(payload)? {
         Read::Batch(elements) => {
             let elements =
@@ -189,25 +182,10 @@ pub(crate) fn last_of_each_key<'e, 'a>(elements: &'e [Element<'a>]) -> Vec<&'e E
     last.into_values().collect()
 }
 
-/// Key and value of a set whose strings hold no escape, without a parser: nearly every record. Only for payloads whose
-/// checksum fits, because it trusts the shape that [`encode`] writes.
-pub(crate) fn plain_set(payload: &[u8]) -> Option<(&[u8], &[u8])> {
-    const BEFORE_KEY: &[u8] = br#"{"set":{"key":""#;
-    const BEFORE_VALUE: &[u8] = br#"","value":""#;
-    const AFTER_VALUE: &[u8] = br#""}}"#;
-    let rest = payload.strip_prefix(BEFORE_KEY)?.strip_suffix(AFTER_VALUE)?;
-    if rest.contains(&b'\\') {
-        return None;
-    }
-    let key_bytes = rest.iter().position(|byte| *byte == b'"')?;
-    let value = rest[key_bytes..].strip_prefix(BEFORE_VALUE)?;
-    Some((&rest[..key_bytes], value))
-}
-
 /// Whether a record says anything of one key. Copies no value.
 pub(crate) fn is_about(payload: &[u8], key: &[u8]) -> Result<bool, RecordError> {
-    match plain_set(payload) {
-        Some((found, _)) => Ok(found == key),
+    match shape::last_word(payload, key) {
+        Some(word) => Ok(word? != shape::Word::Nothing),
         None => Ok(decode(payload)?.0.iter().any(|element| element.mutation.key() == key)),
     }
 }
@@ -215,14 +193,21 @@ pub(crate) fn is_about(payload: &[u8], key: &[u8]) -> Result<bool, RecordError> 
 /// What a record says of one key: `Some(Some(value))` when its last word is a set, `Some(None)` when it is a removal,
 /// `None` when the record is about other keys.
 pub(crate) fn last_word(payload: &[u8], key: &[u8]) -> Result<Option<Option<Vec<u8>>>, RecordError> {
-    if let Some((found, value)) = plain_set(payload) {
-        return Ok((found == key).then(|| Some(value.to_vec())));
+    match shape::last_word(payload, key) {
+        Some(word) => match word? {
+            shape::Word::Set(value) => Ok(Some(Some(value.to_bytes()?))),
+            shape::Word::Removed => Ok(Some(None)),
+            shape::Word::Nothing => Ok(None),
+        },
+        None => {
+            let (elements, _) = decode(payload)?;
+            let last = elements.into_iter().rev().find(|element| element.mutation.key() == key);
+            Ok(last.map(|element| match element.mutation {
+                Mutation::Set { value, .. } => Some(value),
+                Mutation::Remove { .. } => None,
+            }))
+        }
     }
-    let (elements, _) = decode(payload)?;
-    Ok(elements.into_iter().rev().find(|element| element.mutation.key() == key).map(|element| match element.mutation {
-        Mutation::Set { value, .. } => Some(value),
-        Mutation::Remove { .. } => None,
-    }))
 }
 
 #[cfg(test)]
@@ -277,8 +262,8 @@ mod tests {
                 let (elements, batch) = decode(&payload).unwrap();
                 prop_assert!(!batch);
                 prop_assert_eq!(&elements[0].mutation, &mutation);
-                if let Some((plain_key, plain_value)) = plain_set(&payload) {
-                    prop_assert_eq!(set(plain_key, plain_value), mutation);
+                if let Some((key, value)) = shape::set(&payload) {
+                    prop_assert_eq!(set(&key.to_bytes().unwrap(), &value.to_bytes().unwrap()), mutation);
                 }
             }
         }

@@ -116,10 +116,13 @@ impl Core {
         payload: &[u8],
         scan: &Scan,
     ) -> std::result::Result<Vec<Entry>, record::RecordError> {
-        if let Some((key, value)) = record::plain_set(payload) {
-            let wanted = key.starts_with(&scan.prefix) && self.index.hash(key) == hash;
-            let entry = || Entry { key: key.to_vec(), value: scan.values.then(|| value.to_vec()) };
-            return Ok(wanted.then(entry).into_iter().collect());
+        if let Some((key, value)) = record::shape::set(payload) {
+            let key = key.to_bytes()?;
+            if !key.starts_with(&scan.prefix) || self.index.hash(&key) != hash {
+                return Ok(Vec::new());
+            }
+            let value = if scan.values { Some(value.to_bytes()?) } else { None };
+            return Ok(vec![Entry { key, value }]);
         }
         let (elements, _) = record::decode(payload)?;
         let wanted = |key: &[u8]| key.starts_with(&scan.prefix) && self.index.hash(key) == hash;

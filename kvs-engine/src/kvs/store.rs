@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::index::Index;
+use super::index::{HashKey, Index};
 use super::location::MAX_SEGMENT_BYTES;
 use super::replay;
 use crate::completion::{Complete, Completion, Waiter as Blocking};
@@ -125,12 +125,18 @@ impl KvStore {
             .lock()
             .map_err(|error| Error::io(format!("locking {}", folder.display()), error))?
             .ok_or(Error::Locked { folder })?;
-        let index = Index::new();
-        let mut replay = replay::Replay::new(&index, storage.as_ref());
-        let (log, recovered) = Log::open(Arc::clone(&storage), options.clone(), &mut |segment, offset, line| {
-            replay.visit(segment, offset, line)
-        })?;
-        let sums = replay.finish(&log);
+        let (index, log, recovered, sums) = loop {
+            let index = Index::new(HashKey::random());
+            let mut replay = replay::Replay::new(&index, storage.as_ref());
+            let (log, recovered) = Log::open(Arc::clone(&storage), options.clone(), &mut |segment, offset, line| {
+                replay.visit(segment, offset, line)
+            })?;
+            // One hash in some thousands of millions; the next one is chosen at random again.
+            if !replay.collided {
+                let sums = replay.finish(&log);
+                break (index, log, recovered, sums);
+            }
+        };
         let core = Arc::new(Core {
             storage,
             options,

@@ -92,6 +92,11 @@ pub(crate) fn append_line(buffer: &mut Vec<u8>, sequence: u64, durable_sequence:
     buffer.push(b'\n');
 }
 
+/// Bytes of the line of a payload.
+pub(crate) fn line_bytes(payload: &[u8]) -> u64 {
+    (payload.len() + OVERHEAD_BYTES) as u64
+}
+
 /// Reads the line at the beginning of `bytes`, which may go on behind it.
 ///
 /// # Errors

@@ -18,8 +18,11 @@ use crate::storage::{Storage, read_all, write_all_at};
 /// The manifest's name in the folder.
 pub(crate) const MANIFEST_NAME: &str = "MANIFEST";
 pub(crate) const NEW_MANIFEST_NAME: &str = "MANIFEST.new";
-/// The format of folder, manifest and segments that this version writes and the only one that it reads.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+/// The format of folder, manifest and segments that this version writes. Version 2 added groups of lines and the
+/// checkpoint.
+pub(crate) const FORMAT_VERSION: u32 = 2;
+/// The oldest format that this version reads; the next manifest that it writes makes it the newest.
+pub(crate) const OLDEST_VERSION: u32 = 1;
 /// The largest manifest that is read, in bytes: 100,000 segments of 150 bytes each, with room.
 const MAX_MANIFEST_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -110,11 +113,11 @@ impl Manifest {
             version: u32,
         }
         let version = serde_json::from_slice::<Versioned>(line.payload).map_err(|error| corrupt(&error.to_string()))?;
-        if version.manifest.version != FORMAT_VERSION {
+        if !(OLDEST_VERSION..=FORMAT_VERSION).contains(&version.manifest.version) {
             return Err(Error::WrongFolder {
                 folder: path.clone(),
                 reason: format!(
-                    "has format {}, this program reads format {FORMAT_VERSION}; use the program that wrote it",
+                    "has format {}, this program reads formats {OLDEST_VERSION} to {FORMAT_VERSION}; use the program that wrote it",
                     version.manifest.version
                 ),
             });
@@ -123,7 +126,7 @@ impl Manifest {
         if line.sequence != payload.manifest.generation {
             return Err(corrupt("generation and sequence differ"));
         }
-        Ok(Some(payload.manifest))
+        Ok(Some(Self { version: FORMAT_VERSION, ..payload.manifest }))
     }
 
     /// Writes this manifest beside the one in force, durably. Nothing has changed yet.

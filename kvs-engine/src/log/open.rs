@@ -7,6 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 
 use super::frame::{self, Line};
+use super::group;
 use super::manifest::{FORMAT_VERSION, MANIFEST_NAME, Manifest, NEW_MANIFEST_NAME, Sealed, SegmentEntry};
 use super::recovery::{self, End, Scan};
 use super::segment::{self, Segment};
@@ -19,7 +20,7 @@ use crate::storage::{Storage, read_all, write_all_at};
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::sync::{Arc, Condvar, Mutex, RwLock};
 
-/// Is shown every record, in the order of the segments' numbers.
+/// Is shown every record but announcements of groups, in the order of the segments' numbers.
 pub(crate) type Visit<'a> = dyn FnMut(&Arc<Segment>, u64, Line<'_>) -> Result<()> + 'a;
 
 /// A segment that is not sealed, with its bytes and what they say.
@@ -36,6 +37,8 @@ struct Open {
 struct Cut {
     place: usize,
     offset: usize,
+    /// The sequence that is to come there.
+    expected: u64,
 }
 
 impl<W: Waiter> Log<W> {
@@ -191,7 +194,9 @@ impl Opening<'_> {
                 let reason = format!("sequence {} stands where {expected} should", line.sequence);
                 return Err(self.corruption(segment, offset, expected, reason));
             }
-            visit(segment, offset as u64, line)?;
+            if group::announced(line.payload).is_none() {
+                visit(segment, offset as u64, line)?;
+            }
             found.records += 1;
             found.first = if found.first == 0 { line.sequence } else { found.first.min(line.sequence) };
             found.last = found.last.max(line.sequence);
@@ -223,13 +228,15 @@ impl Opening<'_> {
                 && place >= cut.place
             {
                 let from = if place == cut.place { cut.offset } else { usize_of(open.segment.header_bytes) };
-                recovered.torn_bytes += cut_off(open, from);
+                recovered.torn_bytes += cut_off(open, from, cut.expected);
             }
             self.write_again(open, durable)?;
             open.segment.settle(open.scan.end_offset as u64);
             for found in &open.scan.records {
                 let line = frame::read_line(&open.bytes[found.offset..]).expect("it was read before");
-                visit(&open.segment, found.offset as u64, line)?;
+                if group::announced(line.payload).is_none() {
+                    visit(&open.segment, found.offset as u64, line)?;
+                }
             }
         }
         if recovered.torn_bytes > 0 {
@@ -254,25 +261,32 @@ impl Opening<'_> {
     fn judge(&self, open: &[Open], durable: u64) -> Result<Option<Cut>> {
         for (place, Open { segment, bytes, scan, used_end: _ }) in open.iter().enumerate() {
             let offset = scan.end_offset;
+            let cut = scan.unfinished.map_or(Cut { place, offset, expected: scan.expected }, |group| Cut {
+                place,
+                offset: group.offset,
+                expected: group.sequence,
+            });
             let reason = match scan.end {
-                End::Clean => continue,
+                End::Clean if scan.unfinished.is_none() => continue,
+                End::Clean => "lines of a group are missing",
                 End::Damaged(defect) => defect.reason(),
                 End::OutOfOrder => "the record before this one is missing",
             };
             let corruption = || Err(self.corruption(segment, offset, scan.expected, reason));
-            if scan.expected <= durable {
+            if cut.expected <= durable {
                 return corruption();
             }
             // Between two segments, the end of the earlier one may be what is torn.
             let at_start = offset as u64 == segment.header_bytes;
             let whole = match scan.end {
+                End::Clean => false,
                 End::OutOfOrder => !at_start,
                 _ => recovery::is_whole_line(&bytes[offset..], offset),
             };
             if whole {
                 return corruption();
             }
-            return Ok(Some(Cut { place, offset }));
+            return Ok(Some(cut));
         }
         Ok(None)
     }
@@ -378,11 +392,12 @@ fn unseal_last(manifest: &mut Manifest, next_sequence: u64, options: &Options) -
 }
 
 /// Drops the records from an offset on; returns how many bytes are cut.
-fn cut_off(open: &mut Open, from: usize) -> u64 {
+fn cut_off(open: &mut Open, from: usize, expected: u64) -> u64 {
     let end = open.used_end.max(from);
     open.bytes[from..end].fill(0);
     open.scan.records.retain(|found| found.offset < from);
     open.scan.end_offset = from;
+    open.scan.expected = expected;
     (end - from) as u64
 }
 

@@ -8,8 +8,12 @@
 //! 3. a whole line stands there that does not fit (its newline, or what was its newline, is in place and no sector of
 //!    it is missing): **corruption**, because a torn write leaves zeros and never a wrong byte;
 //! 4. else it is a **torn tail**: nobody was told that it is durable, so it is cut, and all that follows it.
+//!
+//! A group of lines of which the last ones are missing is torn as a whole: it is cut where it begins, by rule 2 unless
+//! its first line was durable.
 
 use crate::log::frame::{self, Defect};
+use crate::log::group::Unfinished;
 
 /// The unit that a disk writes whole, in bytes: what a torn write leaves out is a multiple of it.
 pub(crate) const SECTOR_BYTES: usize = 512;
@@ -49,6 +53,8 @@ pub(crate) struct Scan {
     pub(crate) expected: u64,
     /// The highest sequence that any valid line here says was durable.
     pub(crate) durable: u64,
+    /// The group of lines that is cut off by the end.
+    pub(crate) unfinished: Option<Unfinished>,
 }
 
 /// Reads the lines of a segment from `start`. `expected` is the sequence of the first one, or `None` when any will do.
@@ -56,6 +62,7 @@ pub(crate) fn scan(bytes: &[u8], start: usize, mut expected: Option<u64>) -> Sca
     let mut records = Vec::new();
     let mut offset = start;
     let mut durable = 0;
+    let mut unfinished = None;
     let end = loop {
         let rest = &bytes[offset..];
         if rest.first().is_none_or(|byte| *byte == 0) {
@@ -64,6 +71,7 @@ pub(crate) fn scan(bytes: &[u8], start: usize, mut expected: Option<u64>) -> Sca
         match frame::read_line(rest) {
             Ok(line) if expected.is_none_or(|sequence| sequence == line.sequence) => {
                 durable = durable.max(line.durable_sequence());
+                unfinished = Unfinished::after(unfinished, offset, line.sequence, line.payload);
                 records.push(Found { offset, bytes: line.bytes(), sequence: line.sequence });
                 offset += line.bytes();
                 expected = Some(line.sequence + 1);
@@ -75,7 +83,7 @@ pub(crate) fn scan(bytes: &[u8], start: usize, mut expected: Option<u64>) -> Sca
     if end != End::Clean {
         durable = durable.max(durable_behind(&bytes[offset..]));
     }
-    Scan { records, end_offset: offset, end, expected: expected.unwrap_or(0), durable }
+    Scan { records, end_offset: offset, end, expected: expected.unwrap_or(0), durable, unfinished }
 }
 
 /// Whether what stands at the beginning of `rest` is a whole line that does not fit, rather than a torn one. `offset`

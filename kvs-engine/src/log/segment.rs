@@ -8,7 +8,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::frame;
-use super::manifest::{FORMAT_VERSION, Sealed};
+use super::manifest::{FORMAT_VERSION, OLDEST_VERSION, Sealed};
 use super::segments::is_full;
 use crate::error::{Error, Result};
 use crate::storage::{Storage, StorageFile, read_exact_at, write_all_at};
@@ -84,7 +84,11 @@ pub(crate) fn id_of(name: &str) -> Option<u64> {
 
 /// The header line of a segment.
 pub(crate) fn header_line(log: &str, id: u64) -> Vec<u8> {
-    let header = HeaderPayload { segment: Header { version: FORMAT_VERSION, log: log.to_owned(), id } };
+    header_line_of(FORMAT_VERSION, log, id)
+}
+
+fn header_line_of(version: u32, log: &str, id: u64) -> Vec<u8> {
+    let header = HeaderPayload { segment: Header { version, log: log.to_owned(), id } };
     let payload = serde_json::to_vec(&header).expect("numbers and text have a JSON form");
     let mut line = Vec::new();
     frame::append_line(&mut line, 0, 0, &payload);
@@ -132,13 +136,14 @@ impl Segment {
         let length = file.length().map_err(failed)?;
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX).min(MAX_HEADER_BYTES)];
         read_exact_at(file.as_ref(), &mut bytes, 0).map_err(failed)?;
-        let expected = header_line(log, id);
         let line = frame::read_line(&bytes).map_err(|defect| corrupt(defect.reason()))?;
-        if bytes.get(..expected.len()) != Some(&expected[..]) {
+        let header = &bytes[..line.bytes()];
+        if (OLDEST_VERSION..=FORMAT_VERSION).all(|version| header != header_line_of(version, log, id)) {
             let what = String::from_utf8_lossy(line.payload).into_owned();
             return Err(corrupt(&format!("this is the file of another segment or log: {what}")));
         }
-        Ok(Self::new(id, file, expected.len() as u64, length, expected.len() as u64))
+        let header_bytes = header.len() as u64;
+        Ok(Self::new(id, file, header_bytes, length, header_bytes))
     }
 
     /// The segment of a file that was sealed at `bytes`, zero-filled again up to `capacity` to take appends; where

@@ -25,6 +25,7 @@ use crate::kvs::location::Location;
 use crate::kvs::record::{self, Element};
 use crate::kvs::store::Core;
 use crate::log::frame::{self, Line};
+use crate::log::group;
 use crate::log::manifest::Sealed;
 use crate::log::segment::{self, Segment};
 use crate::log::segments::is_full;
@@ -199,8 +200,11 @@ impl Core {
         droppable: &dyn Fn(u64) -> bool,
         output: &mut Output,
     ) -> std::result::Result<(), CopyError> {
-        if let Some((key, _)) = record::plain_set(line.payload) {
-            if let Some((hash, old)) = self.live_entry(input, offset, key) {
+        if group::announced(line.payload).is_some() {
+            return Ok(());
+        }
+        if let Some((key, _)) = record::shape::set(line.payload) {
+            if let Some((hash, old)) = self.live_entry(input, offset, &key.to_bytes()?) {
                 output.moves.push(Move { hash, old, offset: output.sealed.bytes, bytes: raw.len() as u64 });
                 output.take(line, raw)?;
             }
