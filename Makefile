@@ -1,5 +1,5 @@
 # A menu. What each entry does stands in the script that it names.
-.PHONY: help up down test verify fix bench-engine
+.PHONY: help up down test torture-engine verify fix
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ --/'
 up: ## a real Kubernetes with a KvsStore that answers
@@ -8,9 +8,9 @@ down: ## takes away everything that `up` made
 	@tests/bin/down
 test: ## verify, then every test, the real cluster included
 	@tests/bin/test
+torture-engine: ## the engine's safety tests in their long versions
+	@tests/bin/torture-engine
 verify: ## format, lints, docs, dependency rules, generated files; writes nothing
 	@tests/bin/verify
 fix: ## rewrites what verify would complain about
 	@tests/bin/fix
-bench-engine: ## our engine measured beside sled, fjall, redb, heed and rocksdb; flags in FLAGS="--quick"
-	@tests/bin/bench-engine $(FLAGS)
