@@ -1,5 +1,5 @@
 # A menu. What each entry does stands in the script that it names.
-.PHONY: help up down test torture-engine verify fix
+.PHONY: help up down test torture-engine verify fix bench-engine
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ --/'
 up: ## a real Kubernetes with a KvsStore that answers
@@ -14,3 +14,5 @@ verify: ## format, lints, docs, dependency rules, generated files; writes nothin
 	@tests/bin/verify
 fix: ## rewrites what verify would complain about
 	@tests/bin/fix
+bench-engine: ## our engine measured beside sled, fjall, redb, heed and rocksdb; flags in FLAGS="--quick"
+	@tests/bin/bench-engine $(FLAGS)

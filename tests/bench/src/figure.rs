@@ -1,0 +1,180 @@
+//! What a figure is, and how its rounds are run.
+//!
+//! What must hold: in each round every peer has its turn, and no peer has the same place in every round.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::data::Kind;
+use crate::figures::bulk_load;
+use crate::job::{Action, Job};
+use crate::measure::Metrics;
+use crate::peer::Name;
+use crate::row::Row;
+use crate::{Result, machine};
+
+/// How much is done.
+#[derive(Debug, Clone, Copy)]
+pub struct Scale {
+    /// Divides every count.
+    divisor: u64,
+    /// Rounds, instead of each figure's own.
+    rounds: Option<usize>,
+}
+
+impl Scale {
+    /// The whole, or a twentieth of it.
+    pub fn new(is_quick: bool, rounds: Option<usize>) -> Self {
+        Self { divisor: if is_quick { 20 } else { 1 }, rounds: rounds.or(is_quick.then_some(1)) }
+    }
+
+    /// A count, divided.
+    pub fn count(self, count: u64) -> u64 {
+        (count / self.divisor).max(1)
+    }
+
+    /// A time in seconds; a quick run takes a quarter.
+    pub fn seconds(self, seconds: f64) -> f64 {
+        if self.divisor > 1 { seconds / 4.0 } else { seconds }
+    }
+
+    /// Rounds, where a figure has a number of its own.
+    pub fn rounds(self, rounds: usize) -> usize {
+        self.rounds.unwrap_or(rounds)
+    }
+}
+
+/// What figures share: the folder, the scale, and stores that more than one of them uses.
+pub struct Bench {
+    /// Where stores lie while they are measured.
+    pub folder: PathBuf,
+    /// How much is done.
+    pub scale: Scale,
+    /// Stores that were loaded and closed cleanly, until somebody needs them no more.
+    loaded: BTreeMap<(Name, Kind), PathBuf>,
+}
+
+/// Keys of the figures that share a loaded store.
+const LOADED_KEYS: u64 = 2_000_000;
+
+impl Bench {
+    /// Works in a folder, which is emptied first and taken away in the end.
+    pub fn new(folder: &Path, scale: Scale) -> Result<Self> {
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
+        fs::create_dir_all(folder)?;
+        Ok(Self { folder: folder.canonicalize()?, scale, loaded: BTreeMap::new() })
+    }
+
+    /// The folder of a store that does not exist yet.
+    pub fn fresh(&self, peer: Name, purpose: &str) -> Result<PathBuf> {
+        let folder = self.folder.join(format!("{peer}-{purpose}"));
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        Ok(folder)
+    }
+
+    /// How many keys a [`loaded`](Self::loaded) store has.
+    pub fn loaded_keys(&self) -> u64 {
+        self.scale.count(LOADED_KEYS)
+    }
+
+    /// A store with [`loaded_keys`](Self::loaded_keys) keys, closed cleanly.
+    pub fn loaded(&mut self, peer: Name, kind: Kind) -> Result<PathBuf> {
+        match self.loaded.get(&(peer, kind)) {
+            Some(folder) => Ok(folder.clone()),
+            None => self.load(peer, kind).map(|(folder, _)| folder),
+        }
+    }
+
+    /// Loads the store of [`loaded`](Self::loaded) anew; its folder and what was measured.
+    pub fn load(&mut self, peer: Name, kind: Kind) -> Result<(PathBuf, Metrics)> {
+        self.loaded.remove(&(peer, kind));
+        let folder = self.fresh(peer, if kind == Kind::Text { "text" } else { "binary" })?;
+        let work = bulk_load::Work { then: bulk_load::Then::Close };
+        let metrics = Job::new(peer, &folder, kind, self.loaded_keys(), Action::Load(work)).run()?;
+        self.loaded.insert((peer, kind), folder.clone());
+        Ok((folder, metrics))
+    }
+
+    /// Takes the loaded store for somebody who changes it beyond use for others, and removes it in the end.
+    pub fn take_loaded(&mut self, peer: Name, kind: Kind) -> Result<PathBuf> {
+        let folder = self.loaded(peer, kind)?;
+        self.loaded.remove(&(peer, kind));
+        Ok(folder)
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.folder) {
+            eprintln!("{} is left: {error}", self.folder.display());
+        }
+    }
+}
+
+/// One figure: a way to measure, and the rows that it yields.
+pub trait Figure {
+    /// The word for `--only`.
+    fn name(&self) -> &'static str;
+
+    /// Whether a store can take part.
+    fn takes(&self, peer: Name) -> bool;
+
+    /// Rounds that a store gets in a whole run.
+    fn rounds(&self, peer: Name) -> usize;
+
+    /// Measures one store once.
+    fn round(&self, bench: &mut Bench, peer: Name, round: usize) -> Result<Metrics>;
+
+    /// What is reported.
+    fn rows(&self) -> Vec<Row>;
+}
+
+/// What every store measured in every round, and how it failed if so.
+#[derive(Default)]
+pub struct Measured {
+    /// By store, in the order of rounds.
+    pub metrics: BTreeMap<Name, Vec<Metrics>>,
+    /// What did not work.
+    pub failures: Vec<String>,
+}
+
+/// Runs all rounds of a figure.
+pub fn run(figure: &dyn Figure, bench: &mut Bench, peers: &[Name]) -> Measured {
+    let mut measured = Measured::default();
+    let peers: Vec<Name> = peers.iter().copied().filter(|peer| figure.takes(*peer)).collect();
+    let rounds_of = |bench: &Bench, peer| bench.scale.rounds(figure.rounds(peer));
+    let rounds = peers.iter().map(|peer| rounds_of(bench, *peer)).max().unwrap_or(0);
+    for round in 0..rounds {
+        let mut turn = peers.clone();
+        turn.rotate_left(round % peers.len().max(1));
+        for peer in turn {
+            if round >= rounds_of(bench, peer) || measured.failures.iter().any(|line| line.starts_with(peer.as_str())) {
+                continue;
+            }
+            let start = Instant::now();
+            match figure.round(bench, peer, round) {
+                Ok(mut metrics) => {
+                    metrics.insert("load".to_owned(), machine::load());
+                    eprintln!(
+                        "  {} round {}: {peer} ({:.1} s)",
+                        figure.name(),
+                        round + 1,
+                        start.elapsed().as_secs_f64()
+                    );
+                    measured.metrics.entry(peer).or_default().push(metrics);
+                }
+                Err(error) => {
+                    eprintln!("  {} round {}: {peer} FAILED: {error}", figure.name(), round + 1);
+                    measured.failures.push(format!("{peer}: {}: {error}", figure.name()));
+                }
+            }
+        }
+    }
+    measured
+}
