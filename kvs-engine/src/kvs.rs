@@ -11,9 +11,10 @@ mod index;
 mod location;
 mod mutate;
 mod read;
-mod record;
+pub(crate) mod record;
 mod replay;
 mod scan;
 mod store;
+mod verify;
 
 pub use store::KvStore;

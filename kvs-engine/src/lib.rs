@@ -20,6 +20,7 @@ mod sled;
 mod stats;
 pub mod storage;
 mod sync;
+pub mod verify;
 
 pub use completion::{Complete, Completion};
 pub use engine::KvsEngine;

@@ -37,6 +37,14 @@ pub trait Storage: Send + Sync + 'static {
     /// `NotFound`, or whatever the file system says.
     fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>>;
 
+    /// Opens an existing file for reading only, so that a folder that can't be written can be looked at.
+    ///
+    /// # Errors
+    /// `NotFound`, or whatever the file system says.
+    fn open_to_read(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        self.open(name)
+    }
+
     /// The names of all files in the folder, in no order.
     ///
     /// # Errors

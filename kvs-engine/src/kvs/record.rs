@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::log::frame::OVERHEAD_BYTES;
+use crate::log::group;
 use crate::operation::Mutation;
 
 /// Bytes of a record that are neither key nor value, with room for a few escapes.
@@ -180,6 +181,20 @@ fn bytes_of(text: Option<String>, base64: Option<String>) -> Result<Vec<u8>, Rec
 pub(crate) fn last_of_each_key<'e, 'a>(elements: &'e [Element<'a>]) -> Vec<&'e Element<'a>> {
     let last: HashMap<&[u8], &Element<'_>> = elements.iter().map(|element| (element.mutation.key(), element)).collect();
     last.into_values().collect()
+}
+
+/// Whether the payload of an intact line is a record, or the announcement of a group of them.
+///
+/// # Errors
+/// Why it is none.
+pub(crate) fn check(payload: &[u8]) -> Result<(), RecordError> {
+    if group::announced(payload).is_some() {
+        return Ok(());
+    }
+    match shape::set(payload) {
+        Some((key, value)) => key.to_bytes().and_then(|_| value.to_bytes()).map(drop),
+        None => decode(payload).map(drop),
+    }
 }
 
 /// Whether a record says anything of one key. Copies no value.

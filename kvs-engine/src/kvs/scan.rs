@@ -50,7 +50,6 @@ impl Core {
             }
             let slice = self.slice(shard, bits);
             sequence = sequence.max(slice.removed_at);
-
             for group in slice.entries.chunk_by(|(one, _), (next, _)| one == next) {
                 let hash = group[0].0;
                 let found = self.read_group(hash, group, scan)?;

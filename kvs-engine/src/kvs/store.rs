@@ -155,6 +155,11 @@ impl KvStore {
         Ok(Self { handle: Arc::new(Handle { core, threads: Mutex::new(threads) }) })
     }
 
+    /// What handles and threads share.
+    pub(super) fn core(&self) -> &Core {
+        &self.handle.core
+    }
+
     /// Rewrites every segment that holds dead bytes, and returns when that is done. Reads and writes go on meanwhile.
     ///
     /// # Errors

@@ -124,6 +124,12 @@ pub(crate) fn announced_bytes(prefix: &[u8]) -> Option<usize> {
     read_prefix(prefix.get(..PREFIX_BYTES)?).map(|(length, ..)| length + OVERHEAD_BYTES)
 }
 
+/// Whether bytes can be a line at all: cheap, and false nearly everywhere but at the beginning of one.
+pub(crate) fn looks_like_line(bytes: &[u8]) -> bool {
+    let space = |place: usize| bytes.get(place) == Some(&b' ');
+    space(8) && space(17) && space(34) && space(39)
+}
+
 /// Length, sequence, lag and checksum of a prefix.
 fn read_prefix(prefix: &[u8]) -> Option<(usize, u64, u16, u32)> {
     let spaces = [prefix[8], prefix[17], prefix[34], prefix[39]];

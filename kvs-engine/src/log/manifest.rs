@@ -88,7 +88,7 @@ impl Manifest {
     pub(crate) fn read(storage: &dyn Storage) -> Result<Option<Self>> {
         let path = storage.path(MANIFEST_NAME);
         let context = || format!("reading {}", path.display());
-        let file = match storage.open(MANIFEST_NAME) {
+        let file = match storage.open_to_read(MANIFEST_NAME) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io(context(), error)),

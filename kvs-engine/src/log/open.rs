@@ -9,7 +9,7 @@ use std::io;
 use super::frame::{self, Line};
 use super::group;
 use super::manifest::{FORMAT_VERSION, MANIFEST_NAME, Manifest, NEW_MANIFEST_NAME, Sealed, SegmentEntry};
-use super::recovery::{self, End, Scan};
+use super::recovery::{self, Scan, Verdict};
 use super::segment::{self, Segment};
 use super::segments::{SegmentTable, is_full, release_reserves, seal_entry};
 use super::tail::Tail;
@@ -260,33 +260,13 @@ impl Opening<'_> {
     /// Where the log has to be cut, by the rule of [`recovery`]; `None` when it ends cleanly.
     fn judge(&self, open: &[Open], durable: u64) -> Result<Option<Cut>> {
         for (place, Open { segment, bytes, scan, used_end: _ }) in open.iter().enumerate() {
-            let offset = scan.end_offset;
-            let cut = scan.unfinished.map_or(Cut { place, offset, expected: scan.expected }, |group| Cut {
-                place,
-                offset: group.offset,
-                expected: group.sequence,
-            });
-            let reason = match scan.end {
-                End::Clean if scan.unfinished.is_none() => continue,
-                End::Clean => "lines of a group are missing",
-                End::Damaged(defect) => defect.reason(),
-                End::OutOfOrder => "the record before this one is missing",
-            };
-            let corruption = || Err(self.corruption(segment, offset, scan.expected, reason));
-            if cut.expected <= durable {
-                return corruption();
+            match scan.verdict(bytes, usize_of(segment.header_bytes), durable) {
+                Verdict::Clean => {}
+                Verdict::Torn { offset, expected } => return Ok(Some(Cut { place, offset, expected })),
+                Verdict::Corrupt(reason) => {
+                    return Err(self.corruption(segment, scan.end_offset, scan.expected, reason));
+                }
             }
-            // Between two segments, the end of the earlier one may be what is torn.
-            let at_start = offset as u64 == segment.header_bytes;
-            let whole = match scan.end {
-                End::Clean => false,
-                End::OutOfOrder => !at_start,
-                _ => recovery::is_whole_line(&bytes[offset..], offset),
-            };
-            if whole {
-                return corruption();
-            }
-            return Ok(Some(cut));
         }
         Ok(None)
     }

@@ -40,6 +40,22 @@ pub(crate) enum End {
     OutOfOrder,
 }
 
+/// What the end of one segment's lines means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The lines end there; later segments go on.
+    Clean,
+    /// A torn tail: it is cut, and all that follows it, in later segments as well.
+    Torn {
+        /// Where the cut is: the end of the lines, or the beginning of a group of which a line is missing.
+        offset: usize,
+        /// The sequence that is to come there.
+        expected: u64,
+    },
+    /// Acknowledged data is damaged, for this reason.
+    Corrupt(&'static str),
+}
+
 /// What the bytes of a segment that takes appends say.
 #[derive(Debug)]
 pub(crate) struct Scan {
@@ -55,6 +71,27 @@ pub(crate) struct Scan {
     pub(crate) durable: u64,
     /// The group of lines that is cut off by the end.
     pub(crate) unfinished: Option<Unfinished>,
+}
+
+impl Scan {
+    /// Judges how the lines of `bytes` end that began at `start`, by the rule at the top of this file. `durable` is D.
+    pub(crate) fn verdict(&self, bytes: &[u8], start: usize, durable: u64) -> Verdict {
+        let (offset, expected) =
+            self.unfinished.map_or((self.end_offset, self.expected), |group| (group.offset, group.sequence));
+        let reason = match self.end {
+            End::Clean if self.unfinished.is_none() => return Verdict::Clean,
+            End::Clean => "lines of a group are missing",
+            End::Damaged(defect) => defect.reason(),
+            End::OutOfOrder => "the record before this one is missing",
+        };
+        let whole = match self.end {
+            End::Clean => false,
+            // Between two segments, the end of the earlier one may be what is torn.
+            End::OutOfOrder => self.end_offset != start,
+            End::Damaged(_) => is_whole_line(&bytes[self.end_offset..], self.end_offset),
+        };
+        if expected <= durable || whole { Verdict::Corrupt(reason) } else { Verdict::Torn { offset, expected } }
+    }
 }
 
 /// Reads the lines of a segment from `start`. `expected` is the sequence of the first one, or `None` when any will do.
@@ -136,6 +173,14 @@ fn durable_behind(rest: &[u8]) -> u64 {
     durable
 }
 
+/// Where the next valid line begins at or behind `from`, for who must go on behind damage. Every offset is tried: where
+/// a newline or a length is damaged, the lines behind it are not. A value that quotes a line is none: a quote inside a
+/// record is escaped, so that its payload is no record.
+pub(crate) fn next_line(bytes: &[u8], from: usize) -> Option<usize> {
+    (from..bytes.len())
+        .find(|offset| frame::looks_like_line(&bytes[*offset..]) && frame::read_line(&bytes[*offset..]).is_ok())
+}
+
 /// Whether there is nothing but zeros.
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| *byte == 0)
@@ -186,6 +231,19 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(is_whole_line(&flipped[last.offset..], last.offset), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn the_next_line_is_found_behind_any_damage() {
+        let bytes = example();
+        let starts: Vec<usize> = scan(&bytes, 0, Some(1)).records.iter().map(|found| found.offset).collect();
+        for damaged in starts[0]..starts[1] {
+            let mut bytes = bytes.clone();
+            bytes[damaged] ^= 0x11;
+            assert_eq!(next_line(&bytes, 0), Some(starts[1]), "byte {damaged}");
+        }
+        assert_eq!(next_line(&bytes, 0), Some(0));
+        assert_eq!(next_line(&bytes, starts[2] + 1), None);
     }
 
     #[test]

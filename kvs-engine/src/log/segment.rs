@@ -95,6 +95,19 @@ fn header_line_of(version: u32, log: &str, id: u64) -> Vec<u8> {
     line
 }
 
+/// The number and the log that a header's payload names; `None` when it is no header of this format.
+pub(crate) fn read_header(payload: &[u8]) -> Option<(u64, String)> {
+    let HeaderPayload { segment: Header { version, log, id } } = serde_json::from_slice(payload).ok()?;
+    (OLDEST_VERSION..=FORMAT_VERSION).contains(&version).then_some((id, log))
+}
+
+/// The length of the header line at the beginning of a file; `None` when it is not the one of this segment.
+pub(crate) fn header_bytes_of(bytes: &[u8], log: &str, id: u64) -> Option<usize> {
+    let line = frame::read_line(bytes).ok()?;
+    let header = &bytes[..line.bytes()];
+    (OLDEST_VERSION..=FORMAT_VERSION).any(|version| header == header_line_of(version, log, id)).then_some(header.len())
+}
+
 impl Segment {
     /// Creates, zero-fills and syncs the file of a new segment that takes `capacity` bytes, header included. Its name is
     /// durable as well: a file system may make a manifest's name durable before an older one, and what a manifest lists

@@ -105,6 +105,11 @@ impl<W: Waiter> Log<W> {
         self.table.read().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
+    /// Whether bytes are the header line of a segment of this log.
+    pub(crate) fn is_header_of(&self, segment: &Segment, bytes: &[u8]) -> bool {
+        segment::header_bytes_of(bytes, &self.id, segment.id).is_some()
+    }
+
     /// The loop of the thread that prepares and seals segments. Ends when the log is closed or poisoned.
     pub(crate) fn run_segments(&self) {
         while let Some(task) = self.next_task() {
@@ -358,6 +363,11 @@ impl<W: Waiter> Log<W> {
 pub(super) fn release_reserves(storage: &dyn Storage) -> bool {
     let released = [REMOVAL_RESERVE_NAME, COMPACTION_RESERVE_NAME].map(|name| storage.remove(name).is_ok());
     released.contains(&true)
+}
+
+/// Whether a file keeps space free and holds nothing.
+pub(crate) fn is_reserve(name: &str) -> bool {
+    [COMPACTION_RESERVE_NAME, REMOVAL_RESERVE_NAME].contains(&name)
 }
 
 /// Whether an error says that there is no space.

@@ -29,6 +29,18 @@ impl RealStorage {
         create_durably(&folder)?;
         Ok(Self { folder })
     }
+
+    /// A folder that must be there already.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotADirectory`, or whatever else the file system says.
+    pub fn existing(folder: impl Into<PathBuf>) -> io::Result<Self> {
+        let folder = folder.into();
+        match std::fs::metadata(&folder)?.is_dir() {
+            true => Ok(Self { folder }),
+            false => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
 }
 
 /// Creates a folder and its missing parents, each made durable by a sync of the folder that names it.
@@ -50,12 +62,14 @@ fn create_durably(folder: &Path) -> io::Result<()> {
 
 impl Storage for RealStorage {
     fn lock(&self) -> io::Result<Option<Box<dyn Send + Sync>>> {
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(FILE_MODE)
-            .open(self.folder.join(LOCK_NAME))?;
+        let path = self.folder.join(LOCK_NAME);
+        // To lock it, it need not be written: so a folder that can't be written can be locked if it ever was.
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                OpenOptions::new().create(true).truncate(false).write(true).mode(FILE_MODE).open(&path)?
+            }
+            opened => opened?,
+        };
         match file.try_lock() {
             Ok(()) => Ok(Some(Box::new(file))),
             Err(std::fs::TryLockError::WouldBlock) => Ok(None),
@@ -71,6 +85,10 @@ impl Storage for RealStorage {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
         Ok(Arc::new(OpenOptions::new().read(true).write(true).open(self.folder.join(name))?))
+    }
+
+    fn open_to_read(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        Ok(Arc::new(File::open(self.folder.join(name))?))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
