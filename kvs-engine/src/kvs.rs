@@ -6,6 +6,7 @@
 //! not durable yet the answer waits as well. [`compaction`] rewrites the segments with most dead bytes beside all that.
 
 mod batch;
+mod checkpoint;
 mod compaction;
 mod index;
 mod location;

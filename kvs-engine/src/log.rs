@@ -12,6 +12,7 @@
 //! * the tail's lock is never held across I/O.
 
 mod commit;
+pub(crate) mod coverage;
 #[cfg(test)]
 mod every_bit;
 pub(crate) mod frame;
@@ -113,6 +114,11 @@ pub(crate) struct Log<W> {
 impl<W: Waiter> Log<W> {
     fn lock(&self) -> MutexGuard<'_, Tail<W>> {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// 32 hexadecimal digits that tell this log from every other.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
     }
 
     /// Appends a record and registers who waits for it. The caller must then [`kick`](Self::kick) or

@@ -38,6 +38,9 @@ pub struct Options {
     /// How fast a compaction reads and writes, in bytes per second; default 64 MiB, so that it leaves the disk to
     /// requests.
     pub compaction_bytes_per_second: u64,
+    /// Growth of the log that makes a checkpoint of the index due, in bytes; default 16 MiB, and twice the size of the
+    /// last checkpoint if that is more. Opening after the death of the process reads about so much of the log.
+    pub checkpoint_bytes: u64,
     /// Hears of syncs and compactions.
     pub observer: Arc<dyn Observer>,
 }
@@ -51,6 +54,7 @@ impl Default for Options {
             compaction_dead_percent: 30,
             segment_bytes: 8 * 1024 * 1024,
             compaction_bytes_per_second: 64 * 1024 * 1024,
+            checkpoint_bytes: 16 * 1024 * 1024,
             observer: Arc::new(NoObserver),
         }
     }
@@ -66,6 +70,7 @@ impl std::fmt::Debug for Options {
             .field("compaction_dead_percent", &self.compaction_dead_percent)
             .field("segment_bytes", &self.segment_bytes)
             .field("compaction_bytes_per_second", &self.compaction_bytes_per_second)
+            .field("checkpoint_bytes", &self.checkpoint_bytes)
             .finish_non_exhaustive()
     }
 }

@@ -33,6 +33,10 @@ pub struct Stats {
     pub compaction_failures: u64,
     /// Whether a compaction is running.
     pub compacting: bool,
+    /// Checkpoints of the index that were written since the store was opened.
+    pub checkpoints: u64,
+    /// Bytes of the log's records that were read to build the index when the store was opened.
+    pub replayed_bytes: u64,
     /// Torn tails that were cut when the store was opened, in bytes.
     pub torn_bytes: u64,
     /// Whether writes are refused for want of space.

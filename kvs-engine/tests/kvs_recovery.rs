@@ -7,9 +7,10 @@ use std::sync::Arc;
 use kvs_engine::storage::{Fault, FaultKind, FaultyStorage, MemoryStorage, Storage};
 use kvs_engine::{Error, KvStore, KvsEngine, Limits, Mutation, Options};
 
-/// Small segments, so that a short story rotates and compacts.
+/// Small segments, so that a short story rotates, compacts and checkpoints.
 fn options() -> Options {
-    Options { segment_bytes: 8 * 1024, compaction_threshold_bytes: 8 * 1024, ..Options::default() }
+    let (segment_bytes, checkpoint_bytes) = (8 * 1024, 4 * 1024);
+    Options { segment_bytes, checkpoint_bytes, compaction_threshold_bytes: 8 * 1024, ..Options::default() }
 }
 
 fn open(storage: &MemoryStorage) -> kvs_engine::Result<KvStore> {

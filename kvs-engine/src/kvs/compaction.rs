@@ -3,9 +3,12 @@
 //! This file decides when and what: it is woken when enough is dead, chooses sealed segments, and keeps the figures.
 //! [`step`] does it.
 
+mod pace;
 mod step;
 
 use std::time::{Duration, Instant};
+
+pub(in crate::kvs) use pace::Pace;
 
 use super::store::Core;
 use crate::error::{Error, Result};
@@ -31,7 +34,7 @@ pub(super) struct State {
     wish: Mutex<Wish>,
     wished: Condvar,
     /// Held by whoever compacts: one at a time.
-    running: Mutex<()>,
+    pub(super) running: Mutex<()>,
     compacting: AtomicBool,
     runs: AtomicU64,
     failures: AtomicU64,
@@ -59,7 +62,7 @@ impl State {
     }
 
     /// Asks for a look.
-    fn wish(&self) {
+    pub(super) fn wish(&self) {
         let mut wish = self.lock();
         if !wish.look {
             wish.look = true;
@@ -89,12 +92,12 @@ impl State {
         self.wish.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_stopping(&self) -> bool {
+    pub(super) fn is_stopping(&self) -> bool {
         self.lock().stopping
     }
 
     /// Lets time pass, unless the store closes; returns whether it closes.
-    fn pause(&self, time: Duration) -> bool {
+    pub(super) fn pause(&self, time: Duration) -> bool {
         let wish = self.lock();
         let (wish, _) =
             self.wished.wait_timeout_while(wish, time, |wish| !wish.stopping).unwrap_or_else(PoisonError::into_inner);
@@ -147,6 +150,7 @@ impl Core {
     fn compact_while_due(&self) -> Result<()> {
         let _running = self.compaction.running.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
+            self.checkpoint_when_due();
             let segments = self.log.segments();
             let sum = |bytes: fn(&Segment) -> u64| segments.iter().map(|segment| bytes(segment)).sum::<u64>();
             let (record_bytes, dead_bytes, kept_bytes) =
@@ -260,6 +264,7 @@ impl Core {
         self.compaction.runs.fetch_add(1, Ordering::Relaxed);
         self.compaction.took_us.fetch_add(took_us, Ordering::Relaxed);
         self.compaction.reclaimed_bytes.fetch_add(read_bytes.saturating_sub(written_bytes), Ordering::Relaxed);
+        self.cadence.count(written_bytes);
         self.options.observer.compacted(took, read_bytes, written_bytes);
         tracing::debug!(read_bytes, written_bytes, took_us, "compacted");
         Ok(read_bytes.saturating_sub(written_bytes) * 100 >= read_bytes * MIN_GAIN_PERCENT)

@@ -64,6 +64,11 @@ impl Index {
         Self { shards: (0..SHARDS).map(|_| Mutex::new(Shard::default())).collect(), hash_key }
     }
 
+    /// The secret of the hash.
+    pub(crate) fn hash_key(&self) -> HashKey {
+        self.hash_key
+    }
+
     /// The hash of a key.
     pub(crate) fn hash(&self, key: &[u8]) -> KeyHash {
         let mut hasher = SipHasher13::new_with_key(&self.hash_key.0);

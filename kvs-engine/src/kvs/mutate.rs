@@ -137,5 +137,8 @@ impl Core {
         let record_bytes = self.record_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let dead_bytes = record_bytes.saturating_sub(self.live_bytes.load(Ordering::Relaxed));
         self.compaction.hint(dead_bytes, record_bytes, &self.options);
+        if self.cadence.count(bytes) {
+            self.compaction.wish();
+        }
     }
 }

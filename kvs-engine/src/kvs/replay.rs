@@ -4,8 +4,10 @@
 //! removal is remembered until all is read, because what it removed may be read after it; no line holds two keys of
 //! one hash.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
+use super::checkpoint::Start;
 use super::index::{Index, KeyHash};
 use super::location::Location;
 use super::read::read_line_at;
@@ -15,7 +17,7 @@ use crate::log::frame::{self, Line};
 use crate::log::segment::{self, Segment};
 use crate::log::{Log, Waiter};
 use crate::operation::Mutation;
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageFile};
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
 
@@ -23,26 +25,53 @@ use crate::sync::atomic::Ordering;
 pub(super) struct Replay<'a> {
     index: &'a Index,
     storage: &'a dyn Storage,
-    /// The segments seen so far, by slot: keys that share a hash are compared in their records.
-    segments: HashMap<u32, Arc<Segment>>,
+    /// What the index held before.
+    start: &'a Start,
+    /// The segments that were looked at, by slot: keys that share a hash are compared in their records.
+    sources: HashMap<u32, Source>,
     /// Bytes of removals in each segment.
-    removal_bytes: HashMap<u64, u64>,
+    removal_bytes: BTreeMap<u64, u64>,
+    /// Whether there are removals in the index, to be taken out.
+    tombstones: bool,
+    replayed_bytes: u64,
     /// Whether a line holds two keys of one hash: then another hash is needed.
     pub(super) collided: bool,
     /// The line that was read last.
     buffer: Vec<u8>,
 }
 
+/// A segment that records are read from again.
+struct Source {
+    id: u64,
+    file: Arc<dyn StorageFile>,
+    /// The file's length.
+    bytes: u64,
+}
+
 impl<'a> Replay<'a> {
-    pub(super) fn new(index: &'a Index, storage: &'a dyn Storage) -> Self {
-        let (segments, removal_bytes) = (HashMap::new(), HashMap::new());
-        Self { index, storage, segments, removal_bytes, collided: false, buffer: Vec::new() }
+    pub(super) fn new(start: &'a Start, storage: &'a dyn Storage) -> Self {
+        Self {
+            index: &start.index,
+            storage,
+            start,
+            sources: HashMap::new(),
+            removal_bytes: start.kept_bytes.clone(),
+            tombstones: false,
+            replayed_bytes: 0,
+            collided: false,
+            buffer: Vec::new(),
+        }
     }
 
     /// Takes in one record.
     pub(super) fn visit(&mut self, segment: &Arc<Segment>, offset: u64, line: Line<'_>) -> Result<()> {
         let slot = segment.slot();
-        self.segments.entry(slot).or_insert_with(|| Arc::clone(segment));
+        self.replayed_bytes += line.bytes() as u64;
+        self.sources.entry(slot).or_insert_with(|| Source {
+            id: segment.id,
+            file: Arc::clone(&segment.file),
+            bytes: segment.capacity,
+        });
         let corrupt = |error: record::RecordError| Error::Corruption {
             file: self.storage.path(&segment::name_of(segment.id)),
             offset,
@@ -69,6 +98,7 @@ impl<'a> Replay<'a> {
                 Mutation::Remove { .. } => {
                     let bytes = if batch { shared } else { line.bytes() as u64 };
                     *self.removal_bytes.entry(segment.id).or_default() += bytes;
+                    self.tombstones = true;
                     Location::tombstone(slot, offset, batch)
                 }
             };
@@ -98,14 +128,17 @@ impl<'a> Replay<'a> {
 
     /// The sequence of the record at a place, which was read before; `None` when it says nothing of a key.
     fn sequence_about(&mut self, place: Location, key: &[u8]) -> Result<Option<u64>> {
-        let segment = &self.segments[&place.slot()];
+        let source = match self.sources.entry(place.slot()) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(vacant) => vacant.insert(covered_source(self.start, self.storage, place.slot())?),
+        };
         let corrupt = |reason: &str| Error::Corruption {
-            file: self.storage.path(&segment::name_of(segment.id)),
+            file: self.storage.path(&segment::name_of(source.id)),
             offset: place.offset(),
             sequence: 0,
             reason: reason.to_owned(),
         };
-        read_line_at(segment.file.as_ref(), place, segment.capacity, &mut self.buffer)
+        read_line_at(source.file.as_ref(), place, source.bytes, &mut self.buffer)
             .map_err(|error| Error::io("reading a record again", error))?;
         let line = frame::read_line(&self.buffer).map_err(|defect| corrupt(defect.reason()))?;
         let is_about = record::is_about(line.payload, key).map_err(|error| corrupt(&error.to_string()))?;
@@ -114,25 +147,43 @@ impl<'a> Replay<'a> {
 
     /// Drops the removals and counts what is live.
     pub(super) fn finish<W: Waiter>(self, log: &Log<W>) -> Sums {
-        let mut live_bytes = 0;
+        let mut live_bytes: Vec<u64> = Vec::new();
         self.index.for_each_shard(|shard| {
-            shard.retain(|place| !place.is_tombstone());
+            if self.tombstones {
+                shard.retain(|place| !place.is_tombstone());
+            }
             for (_, place) in shard.entries_from(0) {
-                live_bytes += place.charge_bytes();
-                log.segment(place.slot()).live_bytes.fetch_add(place.charge_bytes(), Ordering::Relaxed);
+                let slot = place.slot() as usize;
+                if slot >= live_bytes.len() {
+                    live_bytes.resize(slot + 1, 0);
+                }
+                live_bytes[slot] += place.charge_bytes();
             }
         });
         let mut record_bytes = 0;
         for segment in log.segments() {
             record_bytes += segment.record_bytes();
+            let live_bytes = live_bytes.get(segment.slot() as usize).copied().unwrap_or(0);
+            segment.live_bytes.store(live_bytes, Ordering::Relaxed);
             // A compaction has looked at these before and could not let them go.
             let compacted = segment.sealed.get().is_some_and(|sealed| sealed.compacted_at.is_some());
             if let (true, Some(bytes)) = (compacted, self.removal_bytes.get(&segment.id)) {
                 segment.kept_bytes.store(*bytes, Ordering::Relaxed);
             }
         }
-        Sums { record_bytes, live_bytes }
+        let live_bytes = live_bytes.iter().sum();
+        Sums { record_bytes, live_bytes, replayed_bytes: self.replayed_bytes }
     }
+}
+
+/// The segment that a checkpoint calls by a slot.
+fn covered_source(start: &Start, storage: &dyn Storage, slot: u32) -> Result<Source> {
+    let covered = start.coverage.segments.iter().find(|(_, known)| known.slot == slot);
+    let id = *covered.expect("an entry names a segment that was visited, or one of the checkpoint").0;
+    let failed = |error| Error::io(format!("opening {}", storage.path(&segment::name_of(id)).display()), error);
+    let file = storage.open(&segment::name_of(id)).map_err(failed)?;
+    let bytes = file.length().map_err(failed)?;
+    Ok(Source { id, file, bytes })
 }
 
 /// What a replay summed up.
@@ -140,4 +191,6 @@ impl<'a> Replay<'a> {
 pub(super) struct Sums {
     pub(super) record_bytes: u64,
     pub(super) live_bytes: u64,
+    /// Bytes of the records that were looked at.
+    pub(super) replayed_bytes: u64,
 }

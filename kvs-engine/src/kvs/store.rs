@@ -4,13 +4,15 @@
 
 use std::path::Path;
 
-use super::index::{HashKey, Index};
+use super::checkpoint::{self, Cadence, Start, Unusable};
+use super::index::Index;
 use super::location::MAX_SEGMENT_BYTES;
 use super::replay;
 use crate::completion::{Complete, Completion, Waiter as Blocking};
 use crate::engine::KvsEngine;
 use crate::error::{Error, Result};
 use crate::limits::{HIGHEST_MAX_VALUE_BYTES, Limits, MAX_KEY_BYTES};
+use crate::log::coverage::Folder;
 use crate::log::{Log, Waiter};
 use crate::memory::check;
 use crate::operation::{Operation, Outcome};
@@ -66,7 +68,9 @@ pub(super) struct Core {
     pub(super) record_bytes: AtomicU64,
     pub(super) live_bytes: AtomicU64,
     pub(super) compaction: super::compaction::State,
+    pub(super) cadence: Cadence,
     torn_bytes: u64,
+    replayed_bytes: u64,
     pub(super) closed: AtomicBool,
     /// Keeps other processes out until the store is closed and dropped.
     _lock: Box<dyn Send + Sync>,
@@ -125,18 +129,25 @@ impl KvStore {
             .lock()
             .map_err(|error| Error::io(format!("locking {}", folder.display()), error))?
             .ok_or(Error::Locked { folder })?;
-        let (index, log, recovered, sums) = loop {
-            let index = Index::new(HashKey::random());
-            let mut replay = replay::Replay::new(&index, storage.as_ref());
-            let (log, recovered) = Log::open(Arc::clone(&storage), options.clone(), &mut |segment, offset, line| {
-                replay.visit(segment, offset, line)
-            })?;
-            // One hash in some thousands of millions; the next one is chosen at random again.
+        let mut start = start_of(storage.as_ref())?;
+        let (log, recovered, sums) = loop {
+            let mut replay = replay::Replay::new(&start, storage.as_ref());
+            let (log, recovered) = Log::open(
+                Arc::clone(&storage),
+                options.clone(),
+                Folder::read(storage.as_ref())?,
+                &start.coverage,
+                &mut |segment, offset, line| replay.visit(segment, offset, line),
+            )?;
             if !replay.collided {
                 let sums = replay.finish(&log);
-                break (index, log, recovered, sums);
+                break (log, recovered, sums);
             }
+            // One hash in some thousands of millions; the next one is chosen at random again.
+            start = Start::empty();
         };
+        let cadence = Cadence::new(options.checkpoint_bytes, start.bytes, sums.replayed_bytes);
+        let index = start.index;
         let core = Arc::new(Core {
             storage,
             options,
@@ -145,7 +156,9 @@ impl KvStore {
             record_bytes: AtomicU64::new(sums.record_bytes),
             live_bytes: AtomicU64::new(sums.live_bytes),
             compaction: super::compaction::State::default(),
+            cadence,
             torn_bytes: recovered.torn_bytes,
+            replayed_bytes: sums.replayed_bytes,
             closed: AtomicBool::new(false),
             _lock: lock,
         });
@@ -172,6 +185,16 @@ impl KvStore {
         }
         core.compact_all()
     }
+}
+
+/// What a store's index starts from: its checkpoint, or nothing.
+fn start_of(storage: &dyn Storage) -> Result<Start> {
+    match checkpoint::read(storage, &Folder::read(storage)?) {
+        Ok(start) => return Ok(start),
+        Err(Unusable::Missing) => {}
+        Err(reason) => tracing::warn!(%reason, "the index's checkpoint is not used: the whole log is read"),
+    }
+    Ok(Start::empty())
 }
 
 /// Options within the bounds of the format.
@@ -273,6 +296,8 @@ impl KvsEngine for KvStore {
             index_bytes,
             appended_bytes,
             syncs,
+            checkpoints: core.cadence.written(),
+            replayed_bytes: core.replayed_bytes,
             torn_bytes: core.torn_bytes,
             read_only: core.log.is_read_only(),
             ..Stats::default()
@@ -306,7 +331,9 @@ impl Handle {
             }
         }
         // Last, because the seal must be the manifest's last change.
-        self.core.log.seal_all()
+        self.core.log.seal_all()?;
+        self.core.checkpoint_at_close();
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 
+use super::coverage::{Coverage, Folder};
 use super::frame::{self, Line};
 use super::group;
 use super::manifest::{FORMAT_VERSION, MANIFEST_NAME, Manifest, NEW_MANIFEST_NAME, Sealed, SegmentEntry};
@@ -42,17 +43,20 @@ struct Cut {
 }
 
 impl<W: Waiter> Log<W> {
-    /// Opens the log of a folder, or creates one. `visit` is shown every record.
+    /// Opens the log of a folder. `visit` is shown every record that `coverage` does not know.
     ///
     /// # Errors
     /// [`Error::Corruption`], [`Error::WrongFolder`], what `visit` says, and I/O errors.
     pub(crate) fn open(
         storage: Arc<dyn Storage>,
         options: Options,
+        folder: Folder,
+        coverage: &Coverage,
         visit: &mut Visit<'_>,
     ) -> Result<(Self, Recovered)> {
-        let mut manifest = read_or_create(storage.as_ref())?;
-        let mut opening = Opening { storage: storage.as_ref(), table: SegmentTable::default(), next_segment: 0 };
+        let Folder { mut manifest } = folder;
+        let (table, next_segment) = (SegmentTable::default(), 0);
+        let mut opening = Opening { storage: storage.as_ref(), coverage, table, next_segment };
         let mut open = opening.read_segments(&manifest, visit)?;
         let recovered = opening.settle_end(&manifest, &mut open, visit)?;
         // Only now: of a folder that is refused, nothing may go that a person could still need.
@@ -82,7 +86,16 @@ impl<W: Waiter> Log<W> {
     }
 }
 
-/// The folder's manifest; a new one, without segments, for an empty folder.
+impl Folder {
+    /// What a folder holds; a new log, without segments, for an empty one.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`], [`Error::WrongFolder`], and I/O errors.
+    pub(crate) fn read(storage: &dyn Storage) -> Result<Self> {
+        read_or_create(storage).map(|manifest| Self { manifest })
+    }
+}
+
 fn read_or_create(storage: &dyn Storage) -> Result<Manifest> {
     if let Some(manifest) = Manifest::read(storage)? {
         return Ok(manifest);
@@ -140,6 +153,7 @@ fn remove_garbage(storage: &dyn Storage, manifest: &Manifest) -> Result<u64> {
 /// A log that is being opened.
 struct Opening<'a> {
     storage: &'a dyn Storage,
+    coverage: &'a Coverage,
     table: SegmentTable,
     next_segment: u64,
 }
@@ -151,7 +165,17 @@ impl Opening<'_> {
         let mut expected = manifest.sealed_through + 1;
         for entry in &manifest.segments {
             let segment = Arc::new(Segment::open(self.storage, &manifest.log, entry.id)?);
-            self.table.insert(Arc::clone(&segment));
+            match self.coverage.segments.get(&entry.id) {
+                Some(known) => self.table.insert_at(known.slot, Arc::clone(&segment)),
+                None => self.table.insert(Arc::clone(&segment)),
+            }
+            if let Some(sealed) = entry.sealed
+                && self.coverage.is_complete(entry.id, sealed)
+            {
+                self.check_length(&segment, sealed, segment.capacity)?;
+                settle_sealed(&segment, sealed);
+                continue;
+            }
             let bytes = read_all(segment.file.as_ref(), segment.capacity)
                 .map_err(|error| Error::io(format!("reading {}", self.path(&segment).display()), error))?;
             match entry.sealed {
@@ -178,10 +202,7 @@ impl Opening<'_> {
 
     /// Visits the records of a sealed segment, in which nothing may be damaged or missing.
     fn visit_sealed(&self, segment: &Arc<Segment>, sealed: Sealed, bytes: &[u8], visit: &mut Visit<'_>) -> Result<()> {
-        if bytes.len() as u64 != sealed.bytes {
-            let reason = format!("the file has {} bytes, the manifest says {}", bytes.len(), sealed.bytes);
-            return Err(self.corruption(segment, bytes.len().min(usize_of(sealed.bytes)), sealed.last, reason));
-        }
+        self.check_length(segment, sealed, bytes.len() as u64)?;
         let contiguous = sealed.compacted_at.is_none();
         let mut offset = usize_of(segment.header_bytes);
         let mut expected = sealed.first;
@@ -194,9 +215,7 @@ impl Opening<'_> {
                 let reason = format!("sequence {} stands where {expected} should", line.sequence);
                 return Err(self.corruption(segment, offset, expected, reason));
             }
-            if group::announced(line.payload).is_none() {
-                visit(segment, offset as u64, line)?;
-            }
+            self.show(segment, offset, line, visit)?;
             found.records += 1;
             found.first = if found.first == 0 { line.sequence } else { found.first.min(line.sequence) };
             found.last = found.last.max(line.sequence);
@@ -206,14 +225,30 @@ impl Opening<'_> {
         if found != sealed {
             return Err(self.corruption(segment, offset, sealed.last, "records are missing"));
         }
-        segment.settle(sealed.bytes);
-        let _ = segment.sealed.set(sealed);
+        settle_sealed(segment, sealed);
         Ok(())
+    }
+
+    /// Shows a record, unless it is known or only announces others.
+    fn show(&self, segment: &Arc<Segment>, offset: usize, line: Line<'_>, visit: &mut Visit<'_>) -> Result<()> {
+        if self.coverage.knows(segment.id, line.sequence) || group::announced(line.payload).is_some() {
+            return Ok(());
+        }
+        visit(segment, offset as u64, line)
+    }
+
+    fn check_length(&self, segment: &Segment, sealed: Sealed, bytes: u64) -> Result<()> {
+        if bytes == sealed.bytes {
+            return Ok(());
+        }
+        let reason = format!("the file has {bytes} bytes, the manifest says {}", sealed.bytes);
+        Err(self.corruption(segment, usize_of(bytes.min(sealed.bytes)), sealed.last, reason))
     }
 
     /// Judges how the log ends, cuts a torn tail, makes the rest durable once more and visits it.
     fn settle_end(&self, manifest: &Manifest, open: &mut [Open], visit: &mut Visit<'_>) -> Result<Recovered> {
-        let durable = open.iter().map(|open| open.scan.durable).fold(manifest.durable, u64::max);
+        let durable = manifest.durable.max(self.coverage.sequence);
+        let durable = open.iter().map(|open| open.scan.durable).fold(durable, u64::max);
         let cut = self.judge(open, durable)?;
         if cut.is_none() && open.last().map_or(manifest.sealed_through, |last| last.scan.expected - 1) < durable {
             let (segment, sequence) = match open.last() {
@@ -234,9 +269,7 @@ impl Opening<'_> {
             open.segment.settle(open.scan.end_offset as u64);
             for found in &open.scan.records {
                 let line = frame::read_line(&open.bytes[found.offset..]).expect("it was read before");
-                if group::announced(line.payload).is_none() {
-                    visit(&open.segment, found.offset as u64, line)?;
-                }
+                self.show(&open.segment, found.offset, line, visit)?;
             }
         }
         if recovered.torn_bytes > 0 {
@@ -392,6 +425,12 @@ fn seal_of(scan: &Scan) -> Option<Sealed> {
         last: last.sequence,
         compacted_at: None,
     })
+}
+
+/// Makes a segment known as one to which nothing is appended any more.
+fn settle_sealed(segment: &Segment, sealed: Sealed) {
+    segment.settle(sealed.bytes);
+    let _ = segment.sealed.set(sealed);
 }
 
 fn usize_of(bytes: u64) -> usize {

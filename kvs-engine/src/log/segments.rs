@@ -64,6 +64,16 @@ impl SegmentTable {
         self.slots[slot] = Some(segment);
     }
 
+    /// Gives a segment the slot that it had before. Before any other segment gets one.
+    pub(super) fn insert_at(&mut self, slot: u32, segment: Arc<Segment>) {
+        let slot = slot as usize;
+        if slot >= self.slots.len() {
+            self.slots.resize(slot + 1, None);
+        }
+        segment.set_slot(slot);
+        self.slots[slot] = Some(segment);
+    }
+
     /// Puts a segment in the place of the one with the same number.
     pub(super) fn replace(&mut self, segment: Segment) -> Arc<Segment> {
         let slot = self

@@ -17,8 +17,7 @@
 //!   with a higher sequence, or was itself written by a compaction that knew of the removal;
 //! * the index is moved entry by entry, and only if it still points at the old place: a write meanwhile wins.
 
-use std::time::{Duration, Instant};
-
+use super::Pace;
 use crate::error::{Error, Result};
 use crate::kvs::index::KeyHash;
 use crate::kvs::location::Location;
@@ -36,22 +35,6 @@ use crate::sync::atomic::Ordering;
 
 /// How many bytes of output are gathered before they are written.
 const WRITE_BYTES: usize = 256 * 1024;
-
-/// Slows a compaction down to its rate.
-struct Pace {
-    started: Instant,
-    bytes: u64,
-    bytes_per_second: u64,
-}
-
-impl Pace {
-    /// Counts bytes and returns how long to pause now.
-    fn count(&mut self, bytes: u64) -> Duration {
-        self.bytes += bytes;
-        let due_us = self.bytes.saturating_mul(1_000_000) / self.bytes_per_second.max(1);
-        Duration::from_micros(due_us).saturating_sub(self.started.elapsed())
-    }
-}
 
 /// A live record's way from an input into the output.
 struct Move {
@@ -145,7 +128,7 @@ impl Core {
             kept_bytes: 0,
         };
         let bytes_per_second = self.options.compaction_bytes_per_second;
-        let mut pace = Pace { started: Instant::now(), bytes: 0, bytes_per_second };
+        let mut pace = Pace::new(bytes_per_second);
         for input in inputs {
             let path = self.storage.path(&segment::name_of(input.id));
             let end = input.sealed.get().expect("only sealed segments are compacted").bytes;
