@@ -7,6 +7,8 @@
 //! What must hold: data goes to standard output, everything else to standard error, and an error is one line that says
 //! what happened, where, and what to do next. Nothing of Kubernetes is touched unless a store is named.
 
+#![forbid(unsafe_code)]
+
 mod address;
 mod arguments;
 mod command;

@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::storage::Storage;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use manifest::Manifest;
 use segment::Segment;
 use segments::SegmentTable;
@@ -101,7 +101,9 @@ pub(crate) struct Log<W> {
     /// Rank 1: held while the manifest is written, and so across I/O; the tail's lock may be taken under it.
     manifest: Mutex<Manifest>,
     /// Rank 3. Every segment by its slot.
-    table: RwLock<SegmentTable>,
+    table: Mutex<SegmentTable>,
+    /// What the table holds, for those who read: without its lock.
+    view: arc_swap::ArcSwap<segments::Slots>,
     /// The number of the next segment's file.
     next_segment: AtomicU64,
     appended_bytes: AtomicU64,

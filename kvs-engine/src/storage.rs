@@ -73,6 +73,9 @@ pub trait Storage: Send + Sync + 'static {
     fn path(&self, name: &str) -> PathBuf;
 }
 
+/// Bytes of a file in memory. To be copied before they are looked at: what they show can fail to be there.
+pub type Mapped = Box<dyn AsRef<[u8]> + Send + Sync>;
+
 /// One open file. All methods take `&self`: positions are explicit and the engine orders its own writes.
 pub trait StorageFile: Send + Sync + 'static {
     /// Reads into `buffer` from `offset`; returns how many bytes, zero at the end of the file.
@@ -93,6 +96,12 @@ pub trait StorageFile: Send + Sync + 'static {
     /// Whatever the device says. After an error nothing is known about any byte written since the last success, and
     /// trying again proves nothing.
     fn sync_data(&self) -> io::Result<()>;
+
+    /// The bytes of the file as they are from now on: only for one that is neither written nor cut any more. `None`
+    /// where that can't be had; reading still works.
+    fn map(&self) -> Option<Mapped> {
+        None
+    }
 
     /// The file's length in bytes.
     ///

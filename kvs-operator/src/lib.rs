@@ -10,6 +10,8 @@
 //!
 //! [`controller`] leads through them, woken by [`watches`]; [`report`] writes what the last one found.
 
+#![forbid(unsafe_code)]
+
 pub mod apply;
 pub mod backoff;
 pub mod cli;

@@ -9,6 +9,8 @@
 //!
 //! PROTOCOL.md at the top of the repository has an example of everything, each of them tested against the server.
 
+#![forbid(unsafe_code)]
+
 mod client;
 pub mod config;
 mod error_code;

@@ -9,6 +9,8 @@
 //! * [`Arguments`] and [`Settings`]: flags, variables and file, put together.
 //! * [`limits`]: every bound with its reason. [`catalogue`]: every metric.
 
+#![forbid(unsafe_code)]
+
 mod admin;
 mod arguments;
 mod budget;

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use super::index::{KeyHash, Shard};
 use super::location::Location;
-use super::read::{Found, Want};
+use super::read::Found;
 use super::record;
 use super::store::{Core, Waiting};
 use crate::completion::Completion;
@@ -53,7 +53,7 @@ impl Core {
                 let bytes = if alone { placed.bytes } else { record::bytes_in_batch(elements[place].len(), sets) };
                 let new = matches!(last[place], Mutation::Set { .. })
                     .then(|| Location::new(placed.segment.slot(), placed.offset, !alone, bytes));
-                let old = found.next().and_then(|found| found.record).map(|(old, _)| old.location);
+                let old = found.next().and_then(|found| found.place);
                 let hash = hashes[place];
                 let shard = shards.binary_search_by_key(&hash.shard, |(shard, _)| *shard).expect("it was locked");
                 self.point(&mut shards[shard].1, hash, old, new, placed.sequence);
@@ -92,7 +92,7 @@ impl Core {
         loop {
             for ((found, mutation), hash) in found.iter_mut().zip(mutations).zip(hashes) {
                 if found.is_none() {
-                    *found = Some(self.find(*hash, mutation.key(), Want::Place)?);
+                    *found = Some(self.find(*hash, mutation.key())?);
                 }
             }
             let shards: Shards<'_> = numbers.iter().map(|number| (*number, self.index.lock_shard(*number))).collect();
@@ -100,7 +100,7 @@ impl Core {
             for (slot, hash) in found.iter_mut().zip(hashes) {
                 let place = shards.binary_search_by_key(&hash.shard, |(shard, _)| *shard).expect("it was locked");
                 let shard = &shards[place].1;
-                if slot.as_ref().is_some_and(|found| !shard.has_candidates(*hash, &found.candidates)) {
+                if slot.as_ref().is_some_and(|found| !found.candidates.are_those_of(shard, *hash)) {
                     *slot = None;
                 }
             }

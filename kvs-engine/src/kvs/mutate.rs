@@ -6,7 +6,7 @@
 
 use super::index::{KeyHash, Shard};
 use super::location::Location;
-use super::read::{Found, Want};
+use super::read::Found;
 use super::record;
 use super::store::{Core, Waiting};
 use crate::completion::Completion;
@@ -26,7 +26,7 @@ impl Core {
             Operation::Batch(mutations) => self.batch(&mutations, &mut completion),
             Operation::Get { key } => {
                 let completion = completion.take().expect("it was put there above");
-                self.get(&key, |value| Waiting { completion, result: value.map(Outcome::Value) });
+                self.get(&key, completion);
                 return;
             }
         };
@@ -42,7 +42,7 @@ impl Core {
         let (found, mut shard) = self.find_and_lock(hash, key)?;
         let placed = self.append(&payload, Purpose::Grow, completion)?;
         let new = Location::new(placed.segment.slot(), placed.offset, false, placed.bytes);
-        self.point(&mut shard, hash, found.record.map(|(old, _)| old.location), Some(new), placed.sequence);
+        self.point(&mut shard, hash, found.place, Some(new), placed.sequence);
         drop(shard);
         self.count(placed.bytes);
         Ok(())
@@ -51,7 +51,7 @@ impl Core {
     fn remove(&self, key: Vec<u8>, completion: &mut Option<Completion>) -> Result<()> {
         let hash = self.index.hash(&key);
         let (found, mut shard) = self.find_and_lock(hash, &key)?;
-        let Some((old, _)) = found.record else {
+        let Some(old) = found.place else {
             drop(shard);
             // That there is nothing may be the work of a removal that is not durable yet.
             let completion = completion.take().expect("nobody answered yet");
@@ -63,7 +63,7 @@ impl Core {
         };
         let payload = record::encode(&Mutation::Remove { key });
         let placed = self.append(&payload, Purpose::Shrink, completion)?;
-        self.point(&mut shard, hash, Some(old.location), None, placed.sequence);
+        self.point(&mut shard, hash, Some(old), None, placed.sequence);
         drop(shard);
         self.count(placed.bytes);
         Ok(())
@@ -72,9 +72,9 @@ impl Core {
     /// Looks a key up and locks its shard, with nothing changed in between.
     fn find_and_lock(&self, hash: KeyHash, key: &[u8]) -> Result<(Found, MutexGuard<'_, Shard>)> {
         loop {
-            let found = self.find(hash, key, Want::Place)?;
+            let found = self.find(hash, key)?;
             let shard = self.index.lock(hash);
-            if shard.has_candidates(hash, &found.candidates) {
+            if found.candidates.are_those_of(&shard, hash) {
                 return Ok((found, shard));
             }
         }
@@ -105,13 +105,14 @@ impl Core {
         new: Option<Location>,
         sequence: u64,
     ) {
+        let view = self.log.view();
         if let Some(old) = old {
-            let segment = self.log.segment(old.slot());
+            let segment = view.segment(old.slot());
             segment.live_bytes.fetch_sub(old.charge_bytes(), Ordering::Relaxed);
             self.live_bytes.fetch_sub(old.charge_bytes(), Ordering::Relaxed);
         }
         if let Some(new) = new {
-            let segment = self.log.segment(new.slot());
+            let segment = view.segment(new.slot());
             segment.live_bytes.fetch_add(new.charge_bytes(), Ordering::Relaxed);
             self.live_bytes.fetch_add(new.charge_bytes(), Ordering::Relaxed);
         }

@@ -2,13 +2,16 @@
 
 use std::cell::RefCell;
 
-use super::index::KeyHash;
+use super::index::{KeyHash, Shard};
 use super::location::Location;
 use super::record;
 use super::store::{Core, Waiting};
+use crate::completion::Completion;
 use crate::error::{Error, Result};
 use crate::log::frame::{self, Line};
 use crate::log::segment::{self, Segment};
+use crate::log::segments::View;
+use crate::operation::Outcome;
 use crate::storage::{StorageFile, read_exact_at};
 use crate::sync::atomic::Ordering;
 use crate::sync::{Arc, thread_local};
@@ -30,69 +33,123 @@ pub(super) struct Candidate {
     pub(super) segment: Arc<Segment>,
 }
 
-/// What a look-up is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Want {
-    /// The value is answered.
-    Value,
-    /// The key is changed.
-    Place,
+/// The places of the records that may be the one of a key, at one moment: nearly always none or one, which needs no
+/// allocation.
+#[derive(Debug, Default)]
+pub(super) struct Candidates {
+    first: Option<Location>,
+    more: Vec<Location>,
+}
+
+impl Candidates {
+    fn of(shard: &Shard, hash: KeyHash) -> Self {
+        let mut places = shard.candidates(hash);
+        Self { first: places.next(), more: places.collect() }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Location> + '_ {
+        self.first.into_iter().chain(self.more.iter().copied())
+    }
+
+    /// Whether the index still says so.
+    pub(super) fn are_those_of(&self, shard: &Shard, hash: KeyHash) -> bool {
+        shard.candidates(hash).eq(self.iter())
+    }
 }
 
 /// What the index knew of a key at one moment.
 pub(super) struct Found {
     /// Every candidate of the hash at that moment, to tell whether it changed since.
-    pub(super) candidates: Vec<Location>,
-    /// The record of the key, and its value if it was asked for.
-    pub(super) record: Option<(Candidate, Option<Vec<u8>>)>,
+    pub(super) candidates: Candidates,
+    /// The record of the key.
+    pub(super) place: Option<Location>,
     /// The last removal in the shard at that moment.
     pub(super) removed_at: u64,
 }
 
+/// What a get found, and what must be durable before it is answered.
+enum Look {
+    /// Nothing: it may be answered now.
+    Settled(Option<Vec<u8>>),
+    /// A record.
+    Record { value: Option<Vec<u8>>, segment: Arc<Segment>, offset: u64 },
+    /// A removal with this sequence, which may be why there is nothing.
+    Removal { sequence: u64 },
+}
+
 impl Core {
-    /// Looks a key up: candidates under the shard's lock, their records without it. Who is to change the key has no
-    /// need of its value, and spares the copy.
+    /// The candidates of a key and the last removal in its shard, with a view in which their segments are.
+    fn candidates(&self, hash: KeyHash) -> (Candidates, u64, View) {
+        let shard = self.index.lock(hash);
+        // Under the lock: a segment goes only after the index names it no more.
+        (Candidates::of(&shard, hash), shard.removed_at, self.log.view())
+    }
+
+    /// Looks a key up that is to be changed: candidates under the shard's lock, their records without it.
     ///
     /// # Errors
     /// [`Error::Corruption`] when a candidate's record is damaged, and I/O errors.
-    pub(super) fn find(&self, hash: KeyHash, key: &[u8], want: Want) -> Result<Found> {
-        let (candidates, removed_at) = {
-            let shard = self.index.lock(hash);
-            let candidates: Vec<Candidate> = shard
-                .candidates(hash)
-                .map(|location| Candidate { location, segment: self.log.segment(location.slot()) })
-                .collect();
-            (candidates, shard.removed_at)
-        };
-        let locations = candidates.iter().map(|candidate| candidate.location).collect();
-        for candidate in candidates {
-            let word = self.with_line(&candidate.segment, candidate.location, |line| {
-                match want {
-                    Want::Value => record::last_word(line.payload, key),
-                    Want::Place => record::is_about(line.payload, key).map(|is_about| is_about.then_some(None)),
-                }
-                .map_err(|error| self.damaged(&candidate, line.sequence, &error))
+    pub(super) fn find(&self, hash: KeyHash, key: &[u8]) -> Result<Found> {
+        let (candidates, removed_at, view) = self.candidates(hash);
+        let mut found = None;
+        for place in candidates.iter() {
+            let segment = view.segment(place.slot());
+            let is_about = self.with_line(segment, place, |line| {
+                record::is_about(line.payload, key).map_err(|error| self.damaged(segment, place, line.sequence, &error))
             })??;
-            if let Some(value) = word {
-                return Ok(Found { candidates: locations, record: Some((candidate, value)), removed_at });
+            if is_about {
+                found = Some(place);
+                break;
             }
         }
-        Ok(Found { candidates: locations, record: None, removed_at })
+        Ok(Found { candidates, place: found, removed_at })
+    }
+
+    /// Looks a key's value up.
+    fn look(&self, key: &[u8]) -> Result<Look> {
+        let (candidates, removed_at, view) = self.candidates(self.index.hash(key));
+        for place in candidates.iter() {
+            let segment = view.segment(place.slot());
+            let word = self.with_line(segment, place, |line| {
+                record::last_word(line.payload, key)
+                    .map_err(|error| self.damaged(segment, place, line.sequence, &error))
+            })??;
+            if let Some(value) = word {
+                let offset = place.offset();
+                return Ok(match segment.is_settled(offset) {
+                    true => Look::Settled(value),
+                    false => Look::Record { value, segment: Arc::clone(segment), offset },
+                });
+            }
+        }
+        match removed_at <= self.log.settled_sequence() {
+            true => Ok(Look::Settled(None)),
+            false => Ok(Look::Removal { sequence: removed_at }),
+        }
     }
 
     /// Answers a get when everything that the answer shows is durable.
-    pub(super) fn get(&self, key: &[u8], waiting: impl FnOnce(Result<Option<Vec<u8>>>) -> Waiting) {
-        let hash = self.index.hash(key);
-        let found = match self.find(hash, key, Want::Value) {
-            Ok(found) => found,
-            Err(error) => return waiting(Err(error)).answer(),
-        };
-        let ready = match found.record {
-            Some((candidate, value)) => {
-                self.log.wait_for_record(&candidate.segment, candidate.location.offset(), waiting(Ok(value)))
-            }
-            // That there is nothing may be the work of a removal that is not durable yet.
-            None => self.log.wait_for_sequence(found.removed_at, waiting(Ok(None))),
+    pub(super) fn get(&self, key: &[u8], completion: Completion) {
+        match self.look(key) {
+            Ok(look) => self.answer(look, completion),
+            Err(error) => completion.complete(Err(error)),
+        }
+    }
+
+    /// A get that blocks until everything that its answer shows is durable: nearly always it is.
+    pub(super) fn get_and_wait(&self, key: &[u8]) -> Result<Outcome> {
+        match self.look(key)? {
+            Look::Settled(value) => Ok(Outcome::Value(value)),
+            look => self.wait(|completion| self.answer(look, completion)),
+        }
+    }
+
+    fn answer(&self, look: Look, completion: Completion) {
+        let waiting = |value| Waiting { completion, result: Ok(Outcome::Value(value)) };
+        let ready = match look {
+            Look::Settled(value) => Some(waiting(value)),
+            Look::Record { value, segment, offset } => self.log.wait_for_record(&segment, offset, waiting(value)),
+            Look::Removal { sequence } => self.log.wait_for_sequence(sequence, waiting(None)),
         };
         if let Some(waiting) = ready {
             waiting.answer();
@@ -141,6 +198,10 @@ impl Core {
     /// Fills `buffer` with the bytes of the line at a place, and perhaps some behind it.
     fn read_line_into(&self, segment: &Segment, location: Location, buffer: &mut Vec<u8>) -> Result<()> {
         let offset = location.offset();
+        if let Some(bytes) = segment.mapped() {
+            copy_line(bytes, location, buffer);
+            return Ok(());
+        }
         let end = segment.written.load(Ordering::Acquire);
         let failed = |error| {
             let path = self.storage.path(&segment::name_of(segment.id));
@@ -150,10 +211,16 @@ impl Core {
     }
 
     /// An intact line that holds no record: somebody else wrote it.
-    pub(super) fn damaged(&self, candidate: &Candidate, sequence: u64, error: &record::RecordError) -> Error {
+    pub(super) fn damaged(
+        &self,
+        segment: &Segment,
+        place: Location,
+        sequence: u64,
+        error: &record::RecordError,
+    ) -> Error {
         Error::Corruption {
-            file: self.storage.path(&segment::name_of(candidate.segment.id)),
-            offset: candidate.location.offset(),
+            file: self.storage.path(&segment::name_of(segment.id)),
+            offset: place.offset(),
             sequence,
             reason: error.to_string(),
         }
@@ -182,4 +249,13 @@ pub(super) fn read_line_at(
     }
     buffer.resize(announced, 0);
     read_exact_at(file, buffer, location.offset())
+}
+
+/// Fills `buffer` with the bytes of the line at a place of a file, and perhaps some behind it. Nothing is verified yet.
+fn copy_line(file: &[u8], location: Location, buffer: &mut Vec<u8>) {
+    let offset = usize::try_from(location.offset()).expect("an offset into memory");
+    let rest = file.get(offset..).unwrap_or_default();
+    let known = location.line_bytes_at_most().or_else(|| frame::announced_bytes(rest));
+    buffer.clear();
+    buffer.extend_from_slice(&rest[..known.unwrap_or(0).min(rest.len())]);
 }

@@ -78,8 +78,9 @@ impl Core {
 
     fn slice(&self, shard: usize, bits: u32) -> Slice {
         let locked = self.index.lock_shard(shard);
+        let view = self.log.view();
         let (entries, next) = locked.slice(bits, SLICE_ENTRIES);
-        let candidate = |location: Location| Candidate { location, segment: self.log.segment(location.slot()) };
+        let candidate = |location: Location| Candidate { location, segment: Arc::clone(view.segment(location.slot())) };
         let entries = entries.into_iter().map(|(bits, place)| (KeyHash::at(shard, bits), candidate(place))).collect();
         Slice { entries, next, removed_at: locked.removed_at }
     }
@@ -92,7 +93,7 @@ impl Core {
                 let entries = self.entries_of(hash, line.payload, scan);
                 entries
                     .map(|entries| (line.sequence, entries))
-                    .map_err(|error| self.damaged(candidate, line.sequence, &error))
+                    .map_err(|error| self.damaged(&candidate.segment, candidate.location, line.sequence, &error))
             });
             let (sequence, entries) = read??;
             for entry in entries {

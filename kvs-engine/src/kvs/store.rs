@@ -236,6 +236,16 @@ fn start_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>> {
 }
 
 impl Core {
+    /// Begins an operation and blocks until it is answered.
+    pub(super) fn wait(&self, begin: impl FnOnce(Completion)) -> Result<Outcome> {
+        let waiter = Arc::new(Blocking::default());
+        begin(Completion::new(Arc::clone(&waiter) as Arc<dyn Complete>, 0));
+        if !waiter.is_answered() {
+            self.log.lead();
+        }
+        waiter.wait()
+    }
+
     /// Refuses further operations and ends the store's threads, which the caller joins.
     fn stop(&self) {
         self.closed.store(true, Ordering::Release);
@@ -268,12 +278,10 @@ impl KvsEngine for KvStore {
         if core.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
-        let waiter = Arc::new(Blocking::default());
-        core.mutate(operation, Completion::new(Arc::clone(&waiter) as Arc<dyn Complete>, 0));
-        if !waiter.is_answered() {
-            core.log.lead();
+        match operation {
+            Operation::Get { key } => core.get_and_wait(&key),
+            operation => core.wait(|completion| core.mutate(operation, completion)),
         }
-        waiter.wait()
     }
 
     fn scan(&self, scan: &Scan) -> Result<Page> {

@@ -152,17 +152,25 @@ fn put_hex(field: &mut [u8], mut number: u64) {
 
 /// A number in strict lower-case hexadecimal, of at most 16 digits.
 fn get_hex(field: &[u8]) -> Option<u64> {
-    let mut number = 0_u64;
+    let (mut number, mut all) = (0_u64, 0_u8);
     for digit in field {
-        let value = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
+        let value = DIGITS[usize::from(*digit)];
+        all |= value;
         number = number << 4 | u64::from(value);
     }
-    Some(number)
+    (all < 16).then_some(number)
 }
+
+/// What each byte means as a digit; 255 for those that are none.
+const DIGITS: [u8; 256] = {
+    let mut digits = [u8::MAX; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
+    }
+    digits
+};
 
 #[cfg(test)]
 mod tests {

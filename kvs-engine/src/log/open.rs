@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::storage::{Storage, read_all, write_all_at};
 use crate::sync::atomic::{AtomicBool, AtomicU64};
-use crate::sync::{Arc, Condvar, Mutex, RwLock};
+use crate::sync::{Arc, Condvar, Mutex};
 
 /// Is shown every record but announcements of groups, in the order of the segments' numbers.
 pub(crate) type Visit<'a> = dyn FnMut(&Arc<Segment>, u64, Line<'_>) -> Result<()> + 'a;
@@ -63,7 +63,8 @@ impl<W: Waiter> Log<W> {
         opening.next_segment = remove_garbage(storage.as_ref(), &manifest)?;
         let tail = opening.start_tail(&mut manifest, open, &options)?;
         let next_segment = AtomicU64::new(opening.next_segment);
-        let table = RwLock::new(opening.table);
+        let view = arc_swap::ArcSwap::new(opening.table.view());
+        let table = Mutex::new(opening.table);
         let log = Self {
             id: manifest.log.clone(),
             settled_sequence: AtomicU64::new(tail.next_sequence - 1),
@@ -74,6 +75,7 @@ impl<W: Waiter> Log<W> {
             segment_ready: Condvar::new(),
             manifest: Mutex::new(manifest),
             table,
+            view,
             next_segment,
             appended_bytes: AtomicU64::new(0),
             syncs: AtomicU64::new(0),

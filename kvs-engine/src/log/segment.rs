@@ -11,7 +11,7 @@ use super::frame;
 use super::manifest::{FORMAT_VERSION, OLDEST_VERSION, Sealed};
 use super::segments::is_full;
 use crate::error::{Error, Result};
-use crate::storage::{Storage, StorageFile, read_exact_at, write_all_at};
+use crate::storage::{Mapped, Storage, StorageFile, read_exact_at, write_all_at};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Arc, OnceLock};
 
@@ -44,6 +44,8 @@ pub(crate) struct Segment {
     slot: AtomicU32,
     /// Set once nothing is appended any more.
     pub(crate) sealed: OnceLock<Sealed>,
+    /// Its bytes in memory, for a sealed segment that was read; `None` inside where that can't be had.
+    mapped: OnceLock<Option<Mapped>>,
 }
 
 impl std::fmt::Debug for Segment {
@@ -192,7 +194,18 @@ impl Segment {
             kept_bytes: AtomicU64::new(0),
             slot: AtomicU32::new(0),
             sealed: OnceLock::new(),
+            mapped: OnceLock::new(),
         }
+    }
+
+    /// The bytes of a sealed segment, if they can be had in memory.
+    pub(crate) fn mapped(&self) -> Option<&[u8]> {
+        let sealed = self.sealed.get()?;
+        let mapped = self.mapped.get_or_init(|| {
+            let mapped = self.file.map()?;
+            ((*mapped).as_ref().len() as u64 == sealed.bytes).then_some(mapped)
+        });
+        mapped.as_ref().map(|mapped| (**mapped).as_ref())
     }
 
     /// Its place in the table of segments.
@@ -203,6 +216,11 @@ impl Segment {
     /// Told by the table, before anybody else knows of the segment.
     pub(super) fn set_slot(&self, slot: usize) {
         self.slot.store(u32::try_from(slot).expect("far fewer segments than slots"), Ordering::Relaxed);
+    }
+
+    /// Whether a line that begins here may be shown.
+    pub(crate) fn is_settled(&self, offset: u64) -> bool {
+        offset < self.settled.load(Ordering::Acquire)
     }
 
     /// Bytes that records take, header not included.

@@ -24,7 +24,7 @@ use super::{IDLE_TICK, Log, SPACE_RETRY, Waiter};
 use crate::error::{Error, Result};
 use crate::storage::Storage;
 use crate::sync::atomic::Ordering;
-use crate::sync::{Arc, PoisonError};
+use crate::sync::{Arc, PoisonError, StdArc};
 
 /// Files that are given up when the disk is full: the first, of one segment's size, so that a compaction has room for
 /// its output; the second so that removals can be logged until it has given space back.
@@ -45,7 +45,26 @@ pub(super) struct SegmentTable {
     next: usize,
 }
 
+/// The segments of one moment, by slot. Whoever holds it can read them, also those whose files' names are gone; it is
+/// held for one read, since it keeps their space from being given back.
+pub(crate) struct View(arc_swap::Guard<StdArc<Slots>>);
+
+/// What a view shows.
+pub(super) type Slots = Vec<Option<Arc<Segment>>>;
+
+impl View {
+    /// The segment in a slot. A slot that the index names is never empty.
+    pub(crate) fn segment(&self, slot: u32) -> &Arc<Segment> {
+        self.0[slot as usize].as_ref().expect("the index names segments that exist")
+    }
+}
+
 impl SegmentTable {
+    /// What there is now.
+    pub(super) fn view(&self) -> StdArc<Slots> {
+        StdArc::new(self.slots.clone())
+    }
+
     /// Gives a segment a slot that has been free for as long as possible.
     pub(super) fn insert(&mut self, segment: Arc<Segment>) {
         let count = self.slots.len();
@@ -104,15 +123,21 @@ enum Task {
 }
 
 impl<W: Waiter> Log<W> {
-    /// The segment in a slot. A slot that the index names is never empty.
-    pub(crate) fn segment(&self, slot: u32) -> Arc<Segment> {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(table.slots[slot as usize].as_ref().expect("the index names segments that exist"))
+    /// The segments of this moment.
+    pub(crate) fn view(&self) -> View {
+        View(self.view.load())
     }
 
     /// All segments, in no order.
     pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
-        self.table.read().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.view.load().iter().flatten().cloned().collect()
+    }
+
+    /// Changes the table, and shows the change to whoever takes a view from now on.
+    fn change_table(&self, change: impl FnOnce(&mut SegmentTable)) {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut table);
+        self.view.store(table.view());
     }
 
     /// Whether bytes are the header line of a segment of this log.
@@ -180,7 +205,7 @@ impl<W: Waiter> Log<W> {
         full |= created.is_err();
         let mut tail = self.lock();
         if let Ok(segment) = created {
-            self.table.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&segment));
+            self.change_table(|table| table.insert(Arc::clone(&segment)));
             tail.spare = Some(segment);
         }
         if full && tail.poisoned.is_none() && !self.no_space.load(Ordering::Relaxed) {
@@ -325,7 +350,7 @@ impl<W: Waiter> Log<W> {
         segment.settle(sealed.bytes);
         let _ = segment.sealed.set(sealed);
         let segment = Arc::new(segment);
-        self.table.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&segment));
+        self.change_table(|table| table.insert(Arc::clone(&segment)));
         segment
     }
 
@@ -335,8 +360,8 @@ impl<W: Waiter> Log<W> {
             if let Err(error) = self.storage.remove(&segment::name_of(segment.id)) {
                 tracing::warn!(segment = segment.id, %error, "a file that is no longer needed could not be removed");
             }
-            self.table.write().unwrap_or_else(PoisonError::into_inner).remove(segment);
         }
+        self.change_table(|table| segments.iter().for_each(|segment| table.remove(segment)));
     }
 
     /// Changes the manifest and makes the change durable.

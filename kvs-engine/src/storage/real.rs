@@ -1,12 +1,14 @@
 //! A folder of the operating system.
 
+mod map;
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Storage, StorageFile};
+use super::{Mapped, Storage, StorageFile};
 
 /// The file that is locked while a process has the folder.
 const LOCK_NAME: &str = "LOCK";
@@ -132,6 +134,11 @@ impl StorageFile for File {
 
     fn sync_data(&self) -> io::Result<()> {
         File::sync_data(self)
+    }
+
+    fn map(&self) -> Option<Mapped> {
+        let mapping = map::Mapping::new(self).ok()?;
+        Some(Box::new(mapping))
     }
 
     fn length(&self) -> io::Result<u64> {

@@ -65,11 +65,6 @@ impl Shard {
         self.run(hash.bits).filter_map(|slot| Location::from_bits(self.places[slot]))
     }
 
-    /// Whether the candidates of a hash are exactly these.
-    pub(crate) fn has_candidates(&self, hash: KeyHash, expected: &[Location]) -> bool {
-        self.candidates(hash).eq(expected.iter().copied())
-    }
-
     /// All entries in the order of their hashes, from the first one whose hash is at least `bits`.
     pub(crate) fn entries_from(&self, bits: u32) -> impl Iterator<Item = (u32, Location)> + '_ {
         let start = if self.homes == 0 { 0 } else { self.home(bits) };
