@@ -5,8 +5,8 @@
 //! 1. [`observe`]: what is there (reads);
 //! 2. [`validate`]: what is wanted, in a form that can be built (pure);
 //! 3. [`plan`]: the difference, as a list of writes (pure);
+//! 4. [`apply`]: those writes, one after the other;
 //! 5. [`status`]: what it means for people, as conditions and events (pure, then one write at most).
-
 //!
 //! [`controller`] leads through them, woken by [`watches`]; [`report`] writes what the last one found.
 
