@@ -116,11 +116,16 @@ pub trait StorageFile: Send + Sync + 'static {
     fn set_length(&self, bytes: u64) -> io::Result<()>;
 }
 
+/// How often one read or write is tried again after it was interrupted: signals are rare, and a file that only ever
+/// says so must not keep a thread for ever.
+const MAX_INTERRUPTIONS: u32 = 100;
+
 /// Fills `buffer` from `offset`.
 ///
 /// # Errors
 /// `UnexpectedEof` when the file ends before; whatever the file system says.
 pub(crate) fn read_exact_at(file: &dyn StorageFile, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+    let mut interruptions = 0;
     while !buffer.is_empty() {
         match file.read_at(buffer, offset) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -128,7 +133,9 @@ pub(crate) fn read_exact_at(file: &dyn StorageFile, mut buffer: &mut [u8], mut o
                 buffer = &mut buffer[count..];
                 offset += count as u64;
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted && interruptions < MAX_INTERRUPTIONS => {
+                interruptions += 1;
+            }
             Err(error) => return Err(error),
         }
     }
@@ -141,6 +148,7 @@ pub(crate) fn read_exact_at(file: &dyn StorageFile, mut buffer: &mut [u8], mut o
 /// # Errors
 /// `WriteZero` when the file takes nothing more; whatever the file system says.
 pub(crate) fn write_all_at(file: &dyn StorageFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    let mut interruptions = 0;
     while !bytes.is_empty() {
         match file.write_at(bytes, offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -148,7 +156,9 @@ pub(crate) fn write_all_at(file: &dyn StorageFile, mut bytes: &[u8], mut offset:
                 bytes = &bytes[count..];
                 offset += count as u64;
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted && interruptions < MAX_INTERRUPTIONS => {
+                interruptions += 1;
+            }
             Err(error) => return Err(error),
         }
     }

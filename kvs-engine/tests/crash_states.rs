@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kvs_engine::storage::{MemoryStorage, Storage};
-use kvs_engine::{KvStore, KvsEngine, Mutation};
-use support::recording::{Change, Note, Player, Promises, Recording, broken_promise};
+use kvs_engine::{KvStore, KvsEngine};
+use support::recording::{Note, Player, Promises, Recording, broken_promise};
+use support::workload::{apply, ask, changes, contents};
 use support::{Model, Random, content_of, is_full, keep_for_a_person, open_with, tiny};
 
 /// States that are looked at.
@@ -27,45 +28,7 @@ const CALLS_PER_LOOK: u64 = 5;
 /// One of so many states is opened by a process that loses its power, too.
 const SECOND_CRASHES: u64 = 8;
 const WRITERS: usize = 3;
-const KEYS: u64 = 6;
 const STEPS: u64 = 30;
-
-/// What one writer asks for next.
-fn changes(writer: usize, random: &mut Random, model: &Model) -> Vec<Change> {
-    let key = |random: &mut Random| format!("{writer}/{}", random.below(KEYS));
-    let set = |random: &mut Random| (key(random), Some(format!("{} {}", random.next(), random.text(500))));
-    match random.below(10) {
-        0..=5 => vec![set(random)],
-        6 | 7 => {
-            let key = key(random);
-            if model.contains_key(&key) { vec![(key, None)] } else { vec![set(random)] }
-        }
-        _ => {
-            let mut changes = vec![set(random), set(random)];
-            let removed = key(random);
-            if changes.iter().all(|(key, _)| *key != removed) {
-                changes.push((removed, None));
-            }
-            changes
-        }
-    }
-}
-
-fn ask(store: &KvStore, changes: &[Change]) -> kvs_engine::Result<()> {
-    match changes {
-        [(key, Some(value))] => store.set(key.as_str(), value.as_str()),
-        [(key, None)] => store.remove(key.as_str()),
-        _ => store.write_batch(
-            changes
-                .iter()
-                .map(|(key, value)| match value {
-                    Some(value) => Mutation::Set { key: key.clone().into(), value: value.clone().into() },
-                    None => Mutation::Remove { key: key.clone().into() },
-                })
-                .collect(),
-        ),
-    }
-}
 
 /// Several writers, each with keys of its own, and compactions between them; the store is closed, opened and used on.
 fn story(seed: u64) -> Vec<Note> {
@@ -83,12 +46,7 @@ fn story(seed: u64) -> Vec<Note> {
                         recording.note(Note::Asked(writer, changes.clone()));
                         ask(store, &changes).expect("the disk is in order");
                         recording.note(Note::Answered(writer));
-                        for (key, value) in changes {
-                            match value {
-                                Some(value) => drop(model.insert(key, value)),
-                                None => drop(model.remove(&key)),
-                            }
-                        }
+                        apply(model, &changes);
                         if writer == 0 && random.below(8) == 0 {
                             store.compact().expect("the disk is in order");
                         }
@@ -102,18 +60,6 @@ fn story(seed: u64) -> Vec<Note> {
         }
     }
     recording.notes()
-}
-
-/// Everything that a store holds.
-fn contents(store: &KvStore) -> kvs_engine::Result<Model> {
-    let mut found = Model::new();
-    for key in (0..WRITERS).flat_map(|writer| (0..KEYS).map(move |number| format!("{writer}/{number}"))) {
-        if let Some(value) = store.get(key.as_str())? {
-            found.insert(key, String::from_utf8(value).expect("stories write text"));
-        }
-    }
-    assert_eq!(store.stats().keys, found.len() as u64, "keys that no story has written");
-    Ok(found)
 }
 
 /// How a state is chosen among all that a crash can leave.
@@ -154,7 +100,7 @@ fn fingerprint(disk: &MemoryStorage) -> u64 {
 /// Opens a state and compares it with what was promised.
 fn check(state: &MemoryStorage, promises: &Promises, story: &str) {
     let before = state.after_kill();
-    let wrong = match open_with(state, &tiny()).and_then(|store| contents(&store)) {
+    let wrong = match open_with(state, &tiny()).and_then(|store| contents(&store, WRITERS)) {
         Ok(found) => broken_promise(promises, &found),
         Err(error) => Some(error.to_string()),
     };

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kvs_engine::storage::{Fault, FaultKind, FaultyStorage, MemoryStorage, Storage};
+use kvs_engine::storage::{MemoryStorage, Storage};
 use kvs_engine::{Error, KvStore, KvsEngine, Limits, Mutation, Options};
 
 /// Small segments, so that a short story rotates, compacts and checkpoints.
@@ -236,74 +236,6 @@ fn a_missing_file_is_corruption() {
         assert!(matches!(error, Error::Corruption { .. }), "{name}: {error}");
         assert!(error.to_string().contains("missing"), "{name}: {error}");
     }
-}
-
-/// Every call that changes or syncs something fails, once or for ever, in every way: whatever was acknowledged before
-/// is there afterwards, and after a failed sync nothing is acknowledged.
-#[test]
-fn every_failing_call_is_an_error_and_loses_nothing() {
-    const EIO: i32 = 5;
-    const EINTR: i32 = 4;
-    const ENOSPC: i32 = 28;
-    let run = |fault: Option<Fault>| {
-        let disk = MemoryStorage::new();
-        let faulty = FaultyStorage::new(Arc::new(disk.clone()), fault);
-        let mut random = Random(7);
-        let mut model = Model::new();
-        // What an operation that failed was about to do may be there or not.
-        let mut maybe = None;
-        if let Ok(store) = KvStore::open_storage(Arc::new(faulty.clone()), options()) {
-            let mut poisoned = false;
-            for _ in 0..150 {
-                let seed = random.0;
-                match step(&store, &mut random, &model) {
-                    Ok(next) => {
-                        assert!(!poisoned || next == model, "an operation was acknowledged after a failed sync");
-                        model = next;
-                    }
-                    Err(error) => {
-                        poisoned |= matches!(error, Error::Poisoned { .. });
-                        if maybe.is_none() {
-                            maybe = Some(seed);
-                        }
-                    }
-                }
-                assert_eq!(store.fatal().is_some(), poisoned || store.fatal().is_some());
-            }
-        }
-        (disk, faulty.calls(), model, maybe)
-    };
-    let (_, calls, ..) = run(None);
-    assert!(calls > 200, "the story makes only {calls} calls");
-    let kinds = [FaultKind::Errno(EIO), FaultKind::Errno(EINTR), FaultKind::Errno(ENOSPC), FaultKind::ShortWrite];
-    for kind in kinds {
-        for for_ever in [false, true] {
-            for call in (0..calls).step_by(if for_ever { 7 } else { 3 }) {
-                if for_ever && kind == FaultKind::Errno(EINTR) {
-                    continue; // Interrupted for ever is no fault that any system shows.
-                }
-                let (disk, _, model, maybe) = run(Some(Fault { call, kind, for_ever }));
-                let found = open(&disk.after_power_loss(|| false))
-                    .unwrap_or_else(|error| panic!("{kind:?} at call {call}, for ever {for_ever}: {error}"));
-                let found = contents(&found);
-                if maybe.is_none() {
-                    assert_eq!(found, model, "{kind:?} at call {call}, for ever {for_ever}");
-                } else {
-                    for (key, value) in &model {
-                        // An operation that failed may still have reached the disk; nothing else may differ.
-                        let differs = found.get(key) != Some(value);
-                        assert!(!differs || poisoned_may_touch(&model, &found), "{kind:?} at {call}: {key} is lost");
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// At most the keys of the operations that were told of an error may differ: one operation changes two at most.
-fn poisoned_may_touch(model: &Model, found: &Model) -> bool {
-    let keys: std::collections::BTreeSet<_> = model.keys().chain(found.keys()).collect();
-    keys.into_iter().filter(|key| model.get(*key) != found.get(*key)).count() <= 2
 }
 
 #[test]

@@ -228,7 +228,7 @@ impl Core {
         let Some(segment) = self.log.retire_active() else { return false };
         let deadline = Instant::now() + SEAL_WAIT;
         while segment.sealed.get().is_none() {
-            if Instant::now() > deadline || self.compaction.pause(SEAL_POLL) {
+            if Instant::now() > deadline || self.log.poisoned().is_some() || self.compaction.pause(SEAL_POLL) {
                 return false;
             }
         }

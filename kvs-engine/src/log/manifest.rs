@@ -147,11 +147,13 @@ impl Manifest {
         file.sync_data()
     }
 
-    /// Puts the staged manifest in force, durably.
+    /// Puts the staged manifest in force, durably. The folder is synced before as well: a file system may keep the new
+    /// manifest's name and lose the older one of a segment that it lists.
     ///
     /// # Errors
     /// What the file system says; either manifest may be in force, so nothing may be built on one of them.
     pub(crate) fn commit(storage: &dyn Storage) -> io::Result<()> {
+        storage.sync_folder()?;
         storage.rename(NEW_MANIFEST_NAME, MANIFEST_NAME)?;
         storage.sync_folder()
     }

@@ -111,9 +111,8 @@ pub(crate) fn header_bytes_of(bytes: &[u8], log: &str, id: u64) -> Option<usize>
 }
 
 impl Segment {
-    /// Creates, zero-fills and syncs the file of a new segment that takes `capacity` bytes, header included. Its name is
-    /// durable as well: a file system may make a manifest's name durable before an older one, and what a manifest lists
-    /// must exist.
+    /// Creates, zero-fills and syncs the file of a new segment that takes `capacity` bytes, header included. The name
+    /// is durable only after the caller's next sync of the folder, which writing the manifest begins with.
     ///
     /// # Errors
     /// What the file system says; what was created is removed again as far as possible.
@@ -121,8 +120,7 @@ impl Segment {
         let name = name_of(id);
         let file = storage.create(&name)?;
         let header = header_line(log, id);
-        let filled =
-            fill(file.as_ref(), &header, capacity).and_then(|()| file.sync_data()).and_then(|()| storage.sync_folder());
+        let filled = fill(file.as_ref(), &header, capacity).and_then(|()| file.sync_data());
         if let Err(error) = filled {
             let _ = storage.remove(&name);
             return Err(error);

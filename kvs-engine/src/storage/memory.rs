@@ -117,6 +117,12 @@ impl MemoryStorage {
         locked(&self.shared.folder).syncs_until_failure = Some(syncs);
     }
 
+    /// Whether the sync that is to fail is still to come.
+    #[must_use]
+    pub fn awaits_failing_sync(&self) -> bool {
+        locked(&self.shared.folder).syncs_until_failure.is_some()
+    }
+
     /// A folder as it may be after the power failed now. `keep` is asked for each un-synced change of a name, oldest
     /// first, unless it builds on one that is lost; and, in each file, for the un-synced lengths and for the un-synced
     /// contents of each sector, newest first, until it says `true`. So `|| true` keeps everything, `|| false` nothing.

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each suite is a program of its own and uses a part")]
 
 pub(crate) mod recording;
+pub(crate) mod workload;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use kvs_engine::storage::{MemoryStorage, Storage, StorageFile};
 use kvs_engine::{KvStore, Options};
 
 /// How long a story waits for what must happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Keys and values, as a store should have them.
 pub(crate) type Model = BTreeMap<String, String>;

@@ -12,9 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use kvs_engine::storage::{MemoryStorage, Storage, StorageFile};
 
 use super::Model;
-
-/// A key and its new value; `None` removes it.
-pub(crate) type Change = (String, Option<String>);
+use super::workload::{Change, apply};
 
 /// One note.
 #[derive(Debug, Clone)]
@@ -178,15 +176,6 @@ impl Writer {
         let mut next = self.acknowledged.clone();
         apply(&mut next, changes);
         *found == next
-    }
-}
-
-fn apply(model: &mut Model, changes: &[Change]) {
-    for (key, value) in changes {
-        match value {
-            Some(value) => drop(model.insert(key.clone(), value.clone())),
-            None => drop(model.remove(key)),
-        }
     }
 }
 
