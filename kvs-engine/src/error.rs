@@ -17,12 +17,32 @@ pub enum Error {
     /// A key, value or batch is larger than the engine accepts. The caller must send less.
     #[error("{what} of {bytes} bytes is larger than the limit of {limit_bytes} bytes")]
     TooLarge {
-        /// `key`, `value`, `batch` or `batch operations`.
+        /// `key`, `value`, `batch`, `payload`, or what is counted: `batch operations`, `waiting calls`.
         what: &'static str,
-        /// The size that was given, in bytes (operations for `batch operations`).
+        /// The size that was given, in bytes (a number for what is counted).
         bytes: usize,
         /// The size that is accepted, in the same unit.
         limit_bytes: usize,
+    },
+
+    /// What was to be appended is not one line of JSON text. The caller must encode it as serde_json does.
+    #[error("byte {offset} of the payload {reason}: it must be JSON text in one line")]
+    NotALine {
+        /// The first byte that does not fit, counted from zero.
+        offset: usize,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+
+    /// The log has no entry of this sequence any more. The caller must begin at the first one, or fetch a snapshot.
+    #[error("sequence {sequence} is not in the log, which holds {first} up to, not including, {next}")]
+    NotInLog {
+        /// The sequence that was asked for.
+        sequence: u64,
+        /// The lowest one that is there.
+        first: u64,
+        /// The one that the next entry will have.
+        next: u64,
     },
 
     /// Acknowledged data on disk is damaged. The operator of the store must restore a backup or repair the folder;

@@ -3,6 +3,7 @@
 //! * [`KvsEngine`] is the trait: `submit` with a completion at its core, blocking calls on top.
 //! * [`KvStore`] is our own engine: a JSON log with checksums, an index in memory, values on disk.
 //! * [`SledEngine`] is the `sled` crate behind the same trait.
+//! * [`log::FramedLog`] is the log under it on its own: appends, reads from a sequence, truncation, purge.
 //! * [`MemoryEngine`] keeps everything in memory: the oracle of the tests.
 
 mod completion;
@@ -10,7 +11,7 @@ mod engine;
 mod error;
 mod kvs;
 pub mod limits;
-mod log;
+pub mod log;
 mod memory;
 mod operation;
 mod options;

@@ -12,6 +12,10 @@ pub const HIGHEST_MAX_VALUE_BYTES: usize = 64 * 1024 * 1024;
 pub const MAX_BATCH_OPERATIONS: usize = 10_000;
 /// The most bytes of keys and values in one batch by default: a batch is held in memory until it is durable.
 pub const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// The longest payload of a [`FramedLog`](crate::log::FramedLog) by default, in bytes: the largest batch as JSON text.
+pub const DEFAULT_MAX_PAYLOAD_BYTES: usize = 32 * 1024 * 1024;
+/// The longest payload that can be configured, in bytes: opening holds a whole segment, and so an entry, in memory.
+pub const HIGHEST_MAX_PAYLOAD_BYTES: usize = 512 * 1024 * 1024;
 
 /// The most entries of one page of a scan: a page is held in memory, by the engine and by whoever asked.
 pub const MAX_PAGE_KEYS: usize = 10_000;

@@ -13,16 +13,24 @@
 
 mod commit;
 pub(crate) mod coverage;
+mod cut;
 #[cfg(test)]
 mod every_bit;
 pub(crate) mod frame;
+mod framed;
 pub(crate) mod group;
+mod lines;
 pub(crate) mod manifest;
+mod notices;
 mod open;
+mod places;
 pub(crate) mod recovery;
 pub(crate) mod segment;
 pub(crate) mod segments;
 mod tail;
+
+pub use framed::options::{LogOptions, LogStats, ReadLimits};
+pub use framed::{Entry, FramedLog};
 
 use std::time::Duration;
 
@@ -126,11 +134,11 @@ impl<W: Waiter> Log<W> {
     /// Appends a record and registers who waits for it. The caller must then [`kick`](Self::kick) or
     /// [`lead`](Self::lead), after it has let go of its own locks.
     ///
-    /// `waiter` is made under the tail's lock, once it is certain that the record is appended.
+    /// `waiter` is made under the tail's lock, once it is certain that the record is appended, and told where.
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::Poisoned`], [`Error::NoSpace`]; nothing was appended then.
-    pub(crate) fn append(&self, payload: &[u8], purpose: Purpose, waiter: impl FnOnce() -> W) -> Result<Placed> {
+    pub(crate) fn append(&self, payload: &[u8], purpose: Purpose, waiter: impl FnOnce(&Placed) -> W) -> Result<Placed> {
         let bytes = frame::line_bytes(payload);
         self.append_with(bytes, purpose, waiter, |tail| tail.push(payload, bytes))
     }
@@ -147,6 +155,7 @@ impl<W: Waiter> Log<W> {
     ) -> Result<Vec<Placed>> {
         let announcement = group::announcement(payloads.len());
         let bytes = payloads.iter().chain([&announcement]).map(|payload| frame::line_bytes(payload)).sum();
+        let waiter = |_: &Vec<Placed>| waiter();
         self.append_with(bytes, purpose, waiter, |tail| {
             tail.push(&announcement, frame::line_bytes(&announcement));
             payloads.iter().map(|payload| tail.push(payload, frame::line_bytes(payload))).collect()
@@ -158,7 +167,7 @@ impl<W: Waiter> Log<W> {
         &self,
         bytes: u64,
         purpose: Purpose,
-        waiter: impl FnOnce() -> W,
+        waiter: impl FnOnce(&T) -> W,
         push: impl FnOnce(&mut Tail<W>) -> T,
     ) -> Result<T> {
         let mut tail = self.lock();
@@ -167,7 +176,9 @@ impl<W: Waiter> Log<W> {
             if purpose == Purpose::Grow && tail.no_space {
                 return Err(Error::NoSpace);
             }
-            if tail.queued_bytes > MAX_QUEUED_BYTES {
+            if tail.appends_held {
+                tail = self.segment_ready.wait(tail).unwrap_or_else(PoisonError::into_inner);
+            } else if tail.queued_bytes > MAX_QUEUED_BYTES {
                 self.work.notify_one();
                 tail = self.round_ended.wait(tail).unwrap_or_else(PoisonError::into_inner);
             } else if tail.end + bytes > tail.active.capacity {
@@ -177,7 +188,7 @@ impl<W: Waiter> Log<W> {
             }
         }
         let placed = push(&mut tail);
-        let waiter = waiter();
+        let waiter = waiter(&placed);
         tail.waiters.push(waiter);
         drop(tail);
         self.appended_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -271,6 +282,13 @@ impl<W: Waiter> Log<W> {
     /// Every sequence up to this one may be shown.
     pub(crate) fn settled_sequence(&self) -> u64 {
         self.settled_sequence.load(Ordering::Acquire)
+    }
+
+    /// As [`settled_sequence`](Self::settled_sequence), but in order with the groups: what this does not count is told
+    /// later.
+    pub(crate) fn settled_sequence_now(&self) -> u64 {
+        let _tail = self.lock();
+        self.settled_sequence()
     }
 
     /// The highest sequence that was appended.

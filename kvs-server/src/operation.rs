@@ -69,7 +69,12 @@ const fn code_of(error: &Error) -> ErrorCode {
         Error::Closed => ErrorCode::ShuttingDown,
         Error::Poisoned { .. } => ErrorCode::Poisoned,
         Error::Corruption { .. } => ErrorCode::Corruption,
-        Error::Locked { .. } | Error::WrongFolder { .. } | Error::Io { .. } | Error::Sled(_) => ErrorCode::Internal,
+        Error::Locked { .. }
+        | Error::WrongFolder { .. }
+        | Error::NotALine { .. }
+        | Error::NotInLog { .. }
+        | Error::Io { .. }
+        | Error::Sled(_) => ErrorCode::Internal,
     }
 }
 

@@ -90,7 +90,7 @@ impl Core {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
-        self.log.append(payload, purpose, || Waiting {
+        self.log.append(payload, purpose, |_| Waiting {
             completion: completion.take().expect("nobody answered yet"),
             result: Ok(Outcome::Done),
         })

@@ -19,7 +19,7 @@ use std::io;
 
 use super::manifest::{Manifest, Sealed, SegmentEntry};
 use super::segment::{self, Segment};
-use super::tail::Retired;
+use super::tail::{Job, Retired};
 use super::{IDLE_TICK, Log, SPACE_RETRY, Waiter};
 use crate::error::{Error, Result};
 use crate::storage::Storage;
@@ -117,7 +117,8 @@ impl SegmentTable {
 }
 
 /// What the thread has to do next.
-enum Task {
+enum Task<W> {
+    Run(Job<W>),
     Seal(Retired),
     Prepare { capacity: u64, for_removal: bool },
 }
@@ -149,6 +150,7 @@ impl<W: Waiter> Log<W> {
     pub(crate) fn run_segments(&self) {
         while let Some(task) = self.next_task() {
             match task {
+                Task::Run(job) => job(self),
                 Task::Seal(retired) => {
                     if let Err(error) = self.seal(&retired) {
                         tracing::warn!(%error, segment = retired.segment.id, "a segment could not be sealed yet");
@@ -170,11 +172,16 @@ impl<W: Waiter> Log<W> {
     }
 
     /// Waits until there is something to do; `None` when the log ends.
-    fn next_task(&self) -> Option<Task> {
+    fn next_task(&self) -> Option<Task<W>> {
         let mut tail = self.lock();
         loop {
             if tail.stopping || tail.poisoned.is_some() {
+                // Those who wait for them hear that nothing was done.
+                tail.jobs.clear();
                 return None;
+            }
+            if !tail.jobs.is_empty() {
+                return Some(Task::Run(tail.jobs.remove(0)));
             }
             if tail.spare.is_none() && (!tail.no_space || tail.removal_waits) {
                 let wanted_bytes = std::mem::take(&mut tail.wanted_bytes) + segment::MAX_HEADER_BYTES as u64;
@@ -232,7 +239,7 @@ impl<W: Waiter> Log<W> {
     }
 
     /// Cuts a full segment to its records and lists it as sealed; one without records goes.
-    fn seal(&self, retired: &Retired) -> Result<()> {
+    pub(super) fn seal(&self, retired: &Retired) -> Result<()> {
         self.flush()?;
         let Retired { segment, sealed } = retired;
         if sealed.records == 0 {
@@ -368,13 +375,13 @@ impl<W: Waiter> Log<W> {
     ///
     /// # Errors
     /// [`Error::NoSpace`]: nothing changed; [`Error::Poisoned`].
-    fn change_manifest(&self, change: impl FnOnce(&mut Manifest)) -> Result<()> {
+    pub(super) fn change_manifest(&self, change: impl FnOnce(&mut Manifest)) -> Result<()> {
         let mut manifest = self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = manifest.clone();
+        next.durable = self.lock().synced_sequence;
         change(&mut next);
         next.segments.sort_by_key(|entry| entry.id);
         next.generation += 1;
-        next.durable = self.lock().synced_sequence;
         if let Err(error) = next.stage(self.storage.as_ref()) {
             drop(manifest);
             return Err(self.space_or_poison("writing the manifest", error));

@@ -5,10 +5,10 @@
 
 use std::time::Instant;
 
-use super::Placed;
 use super::frame;
 use super::manifest::Sealed;
 use super::segment::Segment;
+use super::{Log, Placed};
 use crate::error::{Error, Result};
 use crate::sync::Arc;
 
@@ -44,6 +44,9 @@ pub(super) struct Retired {
     pub(super) segment: Arc<Segment>,
     pub(super) sealed: Sealed,
 }
+
+/// Something that changes the list of segments, done by the one thread that does so while the log runs.
+pub(super) type Job<W> = Box<dyn FnOnce(&Log<W>) + Send>;
 
 /// The end of the log in memory.
 pub(super) struct Tail<W> {
@@ -83,6 +86,10 @@ pub(super) struct Tail<W> {
     pub(super) no_space: bool,
     /// A removal waits for a segment although there is no space: the reserve is for it.
     pub(super) removal_waits: bool,
+    /// The log's end is being moved: appends wait until that is done.
+    pub(super) appends_held: bool,
+    /// What the thread that prepares and seals segments is to do for others; each of them waits for it.
+    pub(super) jobs: Vec<Job<W>>,
     pub(super) closed: bool,
     pub(super) stopping: bool,
     pub(super) poisoned: Option<Error>,
@@ -112,6 +119,8 @@ impl<W> Tail<W> {
             retired: Vec::new(),
             no_space: false,
             removal_waits: false,
+            appends_held: false,
+            jobs: Vec::new(),
             closed: false,
             stopping: false,
             poisoned: None,
@@ -217,10 +226,15 @@ impl<W> Tail<W> {
 
     /// The line at a place that is queued or being written.
     pub(super) fn line_at(&self, segment: u64, offset: u64) -> Option<Vec<u8>> {
-        let flying = self.flight.as_ref().and_then(|chunks| find(chunks, segment, offset));
-        let bytes = flying.or_else(|| find(&self.queue, segment, offset))?;
+        let bytes = self.bytes_from(segment, offset)?;
         let count = frame::announced_bytes(bytes).expect("a queued line has a prefix");
         Some(bytes[..count].to_vec())
+    }
+
+    /// The lines from a place on that are queued or being written, as far as they lie together in memory.
+    pub(super) fn bytes_from(&self, segment: u64, offset: u64) -> Option<&[u8]> {
+        let flying = self.flight.as_ref().and_then(|chunks| find(chunks, segment, offset));
+        flying.or_else(|| find(&self.queue, segment, offset))
     }
 }
 
