@@ -40,12 +40,7 @@ pub fn mix(number: u64) -> u64 {
 }
 
 impl Data {
-    /// Keys of 24 bytes and values of 150.
-    pub fn new(kind: Kind) -> Self {
-        Self::with_sizes(kind, KEY_BYTES, VALUE_BYTES)
-    }
-
-    /// Keys and values of other sizes.
+    /// Keys and values of such sizes.
     pub fn with_sizes(kind: Kind, key_bytes: usize, value_bytes: usize) -> Self {
         let mut pool = Vec::with_capacity(POOL_BYTES);
         let mut state = 1;
@@ -135,9 +130,12 @@ mod tests {
     #[test]
     fn keys_are_distinct_and_the_same_every_time() {
         for kind in [Kind::Text, Kind::Binary] {
-            let keys: HashSet<Vec<u8>> = (0..10_000).map(|index| Data::new(kind).key(index)).take(100).collect();
-            assert_eq!(keys.len(), 100);
-            assert_eq!(Data::new(kind).key(7), Data::new(kind).key(7));
+            let data = || Data::with_sizes(kind, KEY_BYTES, VALUE_BYTES);
+            let fresh = data();
+            let keys: HashSet<Vec<u8>> = (0..10_000).map(|index| fresh.key(index)).collect();
+            assert_eq!(keys.len(), 10_000);
+            assert_eq!(data().key(7), data().key(7));
+            assert_ne!(data().value(7, 0), data().value(7, 1));
             assert!(keys.iter().all(|key| key.len() == KEY_BYTES));
         }
     }

@@ -54,6 +54,8 @@ pub struct Bench {
     pub scale: Scale,
     /// Stores that were loaded and closed cleanly, until somebody needs them no more.
     loaded: BTreeMap<(Name, Kind), PathBuf>,
+    /// Stores that were loaded and then killed while they were written; never opened, only copied.
+    killed: BTreeMap<Name, PathBuf>,
 }
 
 /// Keys of the figures that share a loaded store.
@@ -66,7 +68,7 @@ impl Bench {
             fs::remove_dir_all(folder)?;
         }
         fs::create_dir_all(folder)?;
-        Ok(Self { folder: folder.canonicalize()?, scale, loaded: BTreeMap::new() })
+        Ok(Self { folder: folder.canonicalize()?, scale, loaded: BTreeMap::new(), killed: BTreeMap::new() })
     }
 
     /// The folder of a store that does not exist yet.
@@ -101,12 +103,53 @@ impl Bench {
         Ok((folder, metrics))
     }
 
-    /// Takes the loaded store for somebody who changes it beyond use for others, and removes it in the end.
-    pub fn take_loaded(&mut self, peer: Name, kind: Kind) -> Result<PathBuf> {
-        let folder = self.loaded(peer, kind)?;
-        self.loaded.remove(&(peer, kind));
-        Ok(folder)
+    /// A copy of a store with [`loaded_keys`](Self::loaded_keys) text keys whose process was killed.
+    pub fn killed(&mut self, peer: Name) -> Result<PathBuf> {
+        let original = match self.killed.get(&peer) {
+            Some(folder) => folder.clone(),
+            None => {
+                let folder = self.fresh(peer, "killed")?;
+                let work = bulk_load::Work { then: bulk_load::Then::WriteUntilKilled };
+                Job::new(peer, &folder, Kind::Text, self.loaded_keys(), Action::Load(work)).run_and_kill()?;
+                self.killed.insert(peer, folder.clone());
+                folder
+            }
+        };
+        let copy = self.fresh(peer, "copy")?;
+        copy_folder(&original, &copy)?;
+        machine::sync_file_system(&copy)?;
+        Ok(copy)
     }
+
+    /// Removes the stores that [`killed`](Self::killed) copies.
+    pub fn forget_killed(&mut self) -> Result<()> {
+        while let Some((_, folder)) = self.killed.pop_first() {
+            fs::remove_dir_all(folder)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a loaded store that is not any more what the next figure expects.
+    pub fn forget_loaded(&mut self, peer: Name, kind: Kind) -> Result<()> {
+        match self.loaded.remove(&(peer, kind)) {
+            Some(folder) => Ok(fs::remove_dir_all(folder)?),
+            None => Ok(()),
+        }
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Bench {
@@ -130,6 +173,11 @@ pub trait Figure {
 
     /// Measures one store once.
     fn round(&self, bench: &mut Bench, peer: Name, round: usize) -> Result<Metrics>;
+
+    /// Takes away what only this figure needs.
+    fn end(&self, _bench: &mut Bench) -> Result<()> {
+        Ok(())
+    }
 
     /// What is reported.
     fn rows(&self) -> Vec<Row>;
@@ -175,6 +223,9 @@ pub fn run(figure: &dyn Figure, bench: &mut Bench, peers: &[Name]) -> Measured {
                 }
             }
         }
+    }
+    if let Err(error) = figure.end(bench) {
+        measured.failures.push(format!("{}: {error}", figure.name()));
     }
     measured
 }

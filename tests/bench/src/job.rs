@@ -16,8 +16,6 @@ use crate::figures;
 use crate::measure::Metrics;
 use crate::peer::Name;
 
-/// What a child says before it waits to be killed.
-const READY: &str = "ready";
 /// How long a child goes on writing between saying that it is ready and being killed.
 const WRITING: Duration = Duration::from_millis(300);
 
@@ -32,6 +30,14 @@ pub enum Action {
     Load(figures::bulk_load::Work),
     /// Random reads.
     Get(figures::random_get::Work),
+    /// Opens a store.
+    Open(figures::reopen::Work),
+    /// Overwrites every key.
+    Overwrite(figures::overwrite::Work),
+    /// Sets and gets beside a compaction.
+    Compact(figures::compaction::Work),
+    /// What redb's own benchmark does.
+    RedbShape(figures::redb_shape::Work),
 }
 
 /// A store and what is to be done with it.
@@ -80,20 +86,19 @@ impl Job {
     /// Runs the job in a child and returns what it measured.
     pub fn run(&self) -> Result<Metrics> {
         let mut child = Running::start(self)?;
-        let line = child.line()?;
+        let metrics = child.metrics()?;
         child.end()?;
-        serde_json::from_str(&line).map_err(|error| format!("the child's answer {line:?}: {error}").into())
+        Ok(metrics)
     }
 
-    /// Runs the job in a child that is killed, without a chance to close anything, a moment after it was ready.
-    pub fn run_and_kill(&self) -> Result<()> {
+    /// Runs the job in a child that is killed, without a chance to close anything, a moment after it
+    /// has answered and while it is writing.
+    pub fn run_and_kill(&self) -> Result<Metrics> {
         let mut child = Running::start(self)?;
-        let line = child.line()?;
-        if line != READY {
-            return Err(format!("the child was to be killed, but it answered {line:?}").into());
-        }
+        let metrics = child.metrics()?;
         std::thread::sleep(WRITING);
-        child.kill()
+        child.kill()?;
+        Ok(metrics)
     }
 
     /// What the child does.
@@ -103,19 +108,18 @@ impl Job {
             Action::DurableOne(work) => work.run(self),
             Action::Load(work) => work.run(self),
             Action::Get(work) => work.run(self),
+            Action::Open(work) => work.run(self),
+            Action::Overwrite(work) => work.run(self),
+            Action::Compact(work) => work.run(self),
+            Action::RedbShape(work) => work.run(self),
         }
     }
 }
 
-/// Tells the parent that this process can be killed.
-pub fn say_ready() -> Result<()> {
-    answer(READY)
-}
-
-/// Tells the parent one line.
-pub fn answer(line: &str) -> Result<()> {
+/// Tells the parent what was measured.
+pub fn answer(metrics: &Metrics) -> Result<()> {
     let mut output = std::io::stdout().lock();
-    writeln!(output, "{line}")?;
+    writeln!(output, "{}", serde_json::to_string(metrics)?)?;
     Ok(output.flush()?)
 }
 
@@ -136,13 +140,13 @@ impl Running {
         Ok(Self { child, description: format!("{} {:?}", job.peer, job.action) })
     }
 
-    fn line(&mut self) -> Result<String> {
+    fn metrics(&mut self) -> Result<Metrics> {
         let output = self.child.stdout.take().ok_or("a child is read once")?;
         let mut line = String::new();
         if BufReader::new(output).read_line(&mut line)? == 0 {
             return Err(format!("{}: the child ended without an answer", self.description).into());
         }
-        Ok(line.trim_end().to_owned())
+        serde_json::from_str(&line).map_err(|error| format!("the child's answer {line:?}: {error}").into())
     }
 
     fn end(mut self) -> Result<()> {

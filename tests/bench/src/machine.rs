@@ -4,6 +4,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -82,6 +85,35 @@ pub fn disk_bytes(folder: &Path) -> u64 {
         Err(_) => 0,
     };
     entries.flatten().map(of_entry).sum()
+}
+
+/// Watches a number from a thread of its own and keeps the highest.
+pub struct Highest {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<u64>,
+}
+
+impl Highest {
+    /// Looks at a number at every interval.
+    pub fn watch(interval: Duration, mut look: impl FnMut() -> u64 + Send + 'static) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&is_over);
+        let thread = std::thread::spawn(move || {
+            let mut highest = look();
+            while !told.load(Ordering::Relaxed) {
+                std::thread::sleep(interval);
+                highest = highest.max(look());
+            }
+            highest
+        });
+        Self { is_over, thread }
+    }
+
+    /// The highest so far.
+    pub fn end(self) -> Result<u64> {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| "the thread that watches panicked".into())
+    }
 }
 
 /// The sync probe: small writes into a file that does not grow, a sync after each.

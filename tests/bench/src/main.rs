@@ -87,7 +87,8 @@ fn main() -> ExitCode {
 fn child(job: &str) -> Result<()> {
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
     let job: job::Job = serde_json::from_str(job)?;
-    job::answer(&serde_json::to_string(&job.work()?)?)
+    let metrics = job.work()?;
+    job::answer(&metrics)
 }
 
 fn run(run: &Run) -> Result<()> {
@@ -119,8 +120,11 @@ fn measure(run: &Run, figures: &[Box<dyn figure::Figure>], results: &std::path::
     peers.retain(|peer| *peer != Name::Ours);
     peers.insert(0, Name::Ours);
     fs::create_dir_all(&run.folder)?;
-    if results.exists() {
-        fs::remove_file(results)?;
+    let all_rounds = run.folder.join("engine-rounds.jsonl");
+    for old in [results, &all_rounds] {
+        if old.exists() {
+            fs::remove_file(old)?;
+        }
     }
     let mut bench = Bench::new(&run.folder.join("data"), Scale::new(run.quick, run.rounds))?;
     println!("{}", machine::description());
@@ -130,6 +134,7 @@ fn measure(run: &Run, figures: &[Box<dyn figure::Figure>], results: &std::path::
         let measured = figure::run(figure.as_ref(), &mut bench, &peers);
         let rows: Vec<_> = figure.rows().iter().filter_map(|row| row.result(&measured)).collect();
         report::append(results, &rows)?;
+        report::append_rounds(&all_rounds, figure.name(), &measured)?;
         for row in &rows {
             println!("{}", report::block(row));
         }

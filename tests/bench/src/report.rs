@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use crate::Result;
+use crate::figure::Measured;
 use crate::row::RowResult;
 
 /// What stands around the part of a document that is generated.
@@ -17,6 +18,19 @@ pub fn append(path: &Path, rows: &[RowResult]) -> Result<()> {
     let mut file = OpenOptions::new().create(true).append(true).open(path)?;
     for row in rows {
         writeln!(file, "{}", serde_json::to_string(row)?)?;
+    }
+    Ok(())
+}
+
+/// Appends every number of every round of a figure to a file.
+pub fn append_rounds(path: &Path, figure: &str, measured: &Measured) -> Result<()> {
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    for (peer, rounds) in &measured.metrics {
+        for (round, metrics) in (1..).zip(rounds) {
+            let line =
+                serde_json::json!({ "figure": figure, "store": peer.as_str(), "round": round, "metrics": metrics });
+            writeln!(file, "{line}")?;
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::data::Kind;
 use crate::figure::{Bench, Figure};
-use crate::job::{Job, say_ready};
+use crate::job::{Job, answer};
 use crate::machine;
 use crate::measure::{Meter, Metrics};
 use crate::peer::Name;
@@ -43,7 +43,7 @@ impl Work {
         let grown = machine::anonymous_bytes()?.saturating_sub(anonymous_bytes);
         metrics.insert("anonymous_bytes_per_key".to_owned(), grown as f64 / job.keys as f64);
         if self.then == Then::WriteUntilKilled {
-            say_ready()?;
+            answer(&metrics)?;
             for index in job.keys.. {
                 store.set_durable(&data.key(index), data.value(index, 0))?;
             }

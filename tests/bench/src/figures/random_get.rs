@@ -36,15 +36,15 @@ impl Work {
             move || read_all(store, data, indexes)
         }))?;
         settle()?;
-        let time = Duration::from_secs_f64(self.seconds);
+        let until = |_, elapsed: Duration| elapsed.as_secs_f64() < self.seconds;
         let mut metrics = Metrics::new();
         let meter = Meter::start(&job.folder)?;
-        let (gets, seconds) = read_random(store.as_ref(), &data, job.keys, 1, time)?;
+        let (gets, seconds) = read_random(store.as_ref(), &data, job.keys, 1, until)?;
         meter.finish(gets, &mut metrics)?;
         let one = gets as f64 / seconds;
         let [first, second] = both([2, 3].map(|seed| {
             let (store, data) = (store.as_ref(), &data);
-            move || read_random(store, data, job.keys, seed, time)
+            move || read_random(store, data, job.keys, seed, until)
         }))?;
         let two = first.0 as f64 / first.1 + second.0 as f64 / second.1;
         store.close()?;
@@ -82,13 +82,20 @@ fn read_all(store: &dyn Peer, data: &Data, indexes: std::ops::Range<u64>) -> Res
     Ok(())
 }
 
-/// Reads random keys until the time is over, every byte of each value; how many, in how many seconds.
-fn read_random(store: &dyn Peer, data: &Data, keys: u64, seed: u64, time: Duration) -> Result<(u64, f64)> {
+/// Reads random keys, every byte of each value, as long as `go_on` likes the count and the time so far; how many, in how
+/// many seconds.
+pub fn read_random(
+    store: &dyn Peer,
+    data: &Data,
+    keys: u64,
+    seed: u64,
+    go_on: impl Fn(u64, Duration) -> bool,
+) -> Result<(u64, f64)> {
     let mut reader = store.reader()?;
     let mut random = Random::new(seed);
     let (mut key, mut sum, mut gets) = (Vec::new(), 0, 0);
     let start = Instant::now();
-    while start.elapsed() < time {
+    while go_on(gets, start.elapsed()) {
         for _ in 0..CHUNK {
             data.key_into(random.below(keys), &mut key);
             if !reader.get(&key, &mut |value| sum = add_all(sum, value))? {
@@ -137,6 +144,14 @@ impl Figure for RandomGet {
         let keys = bench.loaded_keys();
         let work = Action::Get(Work { seconds: bench.scale.seconds(SECONDS) });
         Job::new(peer, &bench.loaded(peer, self.kind)?, self.kind, keys, work).run()
+    }
+
+    fn end(&self, bench: &mut Bench) -> Result<()> {
+        if self.kind == Kind::Text {
+            return Ok(());
+        }
+        // Nobody else reads binary data.
+        Name::ALL.iter().try_for_each(|peer| bench.forget_loaded(*peer, self.kind))
     }
 
     fn rows(&self) -> Vec<Row> {
