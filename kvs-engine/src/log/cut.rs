@@ -255,7 +255,7 @@ impl<W: Waiter> Log<W> {
             };
             manifest.durable = durable;
         })?;
-        self.table.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&segment));
+        self.change_table(|table| table.insert(Arc::clone(&segment)));
         let records = end.kept.as_ref().map_or(0, |(_, first, cut)| cut.sequence - first.sequence);
         let mut tail = self.lock();
         tail.retired.retain(|retired| kept.contains(&retired.segment.id));

@@ -135,7 +135,7 @@ impl<W: Waiter> Log<W> {
     }
 
     /// Changes the table, and shows the change to whoever takes a view from now on.
-    fn change_table(&self, change: impl FnOnce(&mut SegmentTable)) {
+    pub(super) fn change_table(&self, change: impl FnOnce(&mut SegmentTable)) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut table);
         self.view.store(table.view());
