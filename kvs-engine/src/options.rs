@@ -6,17 +6,26 @@ use std::time::Duration;
 use crate::limits::Limits;
 use crate::stats::{NoObserver, Observer};
 
-/// When an acknowledged write is on stable storage.
+/// When an acknowledged write is on stable storage, and so what can take it away.
+///
+/// | policy | the process dies | the machine dies, or its power fails |
+/// |---|---|---|
+/// | `Always` | nothing is lost | nothing is lost |
+/// | `Interval(t)` | nothing is lost | what was acknowledged in the last `t`, and while a sync took |
+/// | `Os` | nothing is lost | what the operating system had not written yet, however much that is |
+///
+/// What is found afterwards is always a beginning of what was acknowledged: the last writes may be missing, none from
+/// among them. `flush`, a clean close and the sealing of a full file make durable what was written before them under
+/// every policy, and what is found after the death of a process is durable before anything of it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SyncPolicy {
-    /// Before it is acknowledged. Survives the death of process and machine.
+    /// Before it is acknowledged.
     #[default]
     Always,
-    /// At most this long after it was acknowledged. The death of the machine can lose that much, the death of the
-    /// process nothing.
+    /// At most this long after it was acknowledged, and the time of the sync itself. Acknowledged once the operating
+    /// system has it.
     Interval(Duration),
-    /// When the operating system likes, often within half a minute. The death of the machine can lose what was
-    /// written since, the death of the process nothing.
+    /// When the operating system likes, often within half a minute. Acknowledged once the operating system has it.
     Os,
 }
 
