@@ -115,6 +115,8 @@ pub(crate) struct Log<W> {
     /// The number of the next segment's file.
     next_segment: AtomicU64,
     appended_bytes: AtomicU64,
+    /// Bytes of a group, averaged over the last few.
+    group_bytes: AtomicU64,
     syncs: AtomicU64,
     no_space: AtomicBool,
     /// A compaction uses the space of its reserve.

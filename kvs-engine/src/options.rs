@@ -39,15 +39,15 @@ pub struct Options {
     /// Dead bytes that start a compaction; default 1 MiB.
     pub compaction_threshold_bytes: u64,
     /// The share of the log that must be dead as well, in percent of all its bytes, before a compaction starts;
-    /// default 30, so that a large log is not rewritten for a few dead bytes.
+    /// default 25, so that a large log is not rewritten for a few dead bytes.
     pub compaction_dead_percent: u8,
     /// The size of one file of the log, in bytes; default 8 MiB, at least 4 KiB. An empty
     /// store takes three of them and 1 MiB on disk: one that is written, one that is ready, and the reserves.
     pub segment_bytes: u64,
-    /// How fast a compaction reads and writes, in bytes per second; default 64 MiB, so that it leaves the disk to
-    /// requests.
+    /// How fast a compaction reads, in bytes per second; default 64 MiB, so that it leaves the disk to requests. Where
+    /// that is too slow for what is overwritten, it goes faster.
     pub compaction_bytes_per_second: u64,
-    /// Growth of the log that makes a checkpoint of the index due, in bytes; default 16 MiB, and twice the size of the
+    /// Growth of the log that makes a checkpoint of the index due, in bytes; default 16 MiB, and four times the size of the
     /// last checkpoint if that is more. Opening after the death of the process reads about so much of the log.
     pub checkpoint_bytes: u64,
     /// Hears of syncs and compactions.
@@ -60,7 +60,7 @@ impl Default for Options {
             limits: Limits::default(),
             sync: SyncPolicy::Always,
             compaction_threshold_bytes: 1024 * 1024,
-            compaction_dead_percent: 30,
+            compaction_dead_percent: 25,
             segment_bytes: 8 * 1024 * 1024,
             compaction_bytes_per_second: 64 * 1024 * 1024,
             checkpoint_bytes: 16 * 1024 * 1024,

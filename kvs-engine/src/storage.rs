@@ -97,6 +97,15 @@ pub trait StorageFile: Send + Sync + 'static {
     /// trying again proves nothing.
     fn sync_data(&self) -> io::Result<()>;
 
+    /// Takes space for so many bytes from the beginning and makes the file at least so long; what was never written
+    /// reads as zero. Where that can't be had, the caller writes zeros.
+    ///
+    /// # Errors
+    /// `Unsupported`, or whatever the file system says.
+    fn reserve(&self, _bytes: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// The bytes of the file as they are from now on: only for one that is neither written nor cut any more. `None`
     /// where that can't be had; reading still works.
     fn map(&self) -> Option<Mapped> {

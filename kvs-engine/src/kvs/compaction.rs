@@ -27,6 +27,9 @@ const SEAL_POLL: Duration = Duration::from_millis(2);
 /// A step must give back this share of what it reads, in percent, or it is not worth its writes.
 const MIN_GAIN_PERCENT: u64 = 10;
 
+/// Ten doublings are faster than any disk.
+const MAX_DOUBLINGS: u64 = 10;
+
 /// What the compaction and its callers tell each other.
 #[derive(Default)]
 pub(super) struct State {
@@ -36,6 +39,8 @@ pub(super) struct State {
     /// Held by whoever compacts: one at a time.
     pub(super) running: Mutex<()>,
     compacting: AtomicBool,
+    /// By how many percent of the log more is dead than should be: what is behind goes faster.
+    behind_percent: AtomicU64,
     runs: AtomicU64,
     failures: AtomicU64,
     took_us: AtomicU64,
@@ -74,6 +79,13 @@ impl State {
     pub(super) fn stop(&self) {
         self.lock().stopping = true;
         self.wished.notify_all();
+    }
+
+    /// How fast to go: twice as fast for every percent that it is behind, so that a log that is overwritten faster than
+    /// the configured rate clears still has a bound.
+    pub(super) fn bytes_per_second(&self, options: &Options) -> u64 {
+        let behind_percent = self.behind_percent.load(Ordering::Relaxed).min(MAX_DOUBLINGS);
+        options.compaction_bytes_per_second.saturating_mul(1 << behind_percent)
     }
 
     /// Adds what the compaction knows.
@@ -157,6 +169,9 @@ impl Core {
                 (sum(Segment::record_bytes), sum(Segment::dead_bytes), sum(kept_bytes_of));
             self.record_bytes.store(record_bytes, Ordering::Relaxed);
             let is_due = |bytes| is_due(bytes, record_bytes, &self.options);
+            let dead_percent = dead_bytes * 100 / record_bytes.max(1);
+            let behind_percent = dead_percent.saturating_sub(u64::from(self.options.compaction_dead_percent));
+            self.compaction.behind_percent.store(behind_percent, Ordering::Relaxed);
             let gained = !self.compaction.is_stopping()
                 && (is_due(dead_bytes) && self.compact_dead(segments)?
                     || is_due(kept_bytes) && self.drop_removals()?);
@@ -204,6 +219,7 @@ impl Core {
     /// Rewrites all segments that hold dead bytes or removals.
     pub(super) fn compact_all(&self) -> Result<()> {
         let _running = self.compaction.running.lock().unwrap_or_else(PoisonError::into_inner);
+        self.compaction.behind_percent.store(0, Ordering::Relaxed);
         self.retire_active();
         let mut left: Vec<_> = self.log.segments();
         left.retain(|segment| segment.sealed.get().is_some() && segment.record_bytes() > live_bytes_of(segment));

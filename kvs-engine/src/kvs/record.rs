@@ -5,9 +5,8 @@
 //!
 //! This file writes and parses them; [`shape`] reads them without a parser.
 
+mod parts;
 pub(crate) mod shape;
-
-use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -17,6 +16,7 @@ use serde_json::value::RawValue;
 use crate::log::frame::OVERHEAD_BYTES;
 use crate::log::group;
 use crate::operation::Mutation;
+pub(crate) use parts::{Part, Parts, parts};
 
 /// Bytes of a record that are neither key nor value, with room for a few escapes.
 const ROOM_BYTES: usize = 48;
@@ -175,12 +175,6 @@ fn bytes_of(text: Option<String>, base64: Option<String>) -> Result<Vec<u8>, Rec
         (None, Some(base64)) => Ok(BASE64.decode(base64)?),
         _ => Err(RecordError::Fields),
     }
-}
-
-/// The elements that decide: of several about one key the last one. In no order.
-pub(crate) fn last_of_each_key<'e, 'a>(elements: &'e [Element<'a>]) -> Vec<&'e Element<'a>> {
-    let last: HashMap<&[u8], &Element<'_>> = elements.iter().map(|element| (element.mutation.key(), element)).collect();
-    last.into_values().collect()
 }
 
 /// Whether the payload of an intact line is a record, or the announcement of a group of them.

@@ -11,12 +11,11 @@ use super::checkpoint::Start;
 use super::index::{Index, KeyHash};
 use super::location::Location;
 use super::read::read_line_at;
-use super::record::{self, Element};
+use super::record::{self, Parts};
 use crate::error::{Error, Result};
 use crate::log::frame::{self, Line};
 use crate::log::segment::{self, Segment};
 use crate::log::{Log, Waiter};
-use crate::operation::Mutation;
 use crate::storage::{Storage, StorageFile};
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
@@ -29,6 +28,8 @@ pub(super) struct Replay<'a> {
     start: &'a Start,
     /// The segments that were looked at, by slot: keys that share a hash are compared in their records.
     sources: HashMap<u32, Source>,
+    /// The slot that was visited last.
+    last_slot: Option<u32>,
     /// Bytes of removals in each segment.
     removal_bytes: BTreeMap<u64, u64>,
     /// Whether there are removals in the index, to be taken out.
@@ -55,6 +56,7 @@ impl<'a> Replay<'a> {
             storage,
             start,
             sources: HashMap::new(),
+            last_slot: None,
             removal_bytes: start.kept_bytes.clone(),
             tombstones: false,
             replayed_bytes: 0,
@@ -67,42 +69,36 @@ impl<'a> Replay<'a> {
     pub(super) fn visit(&mut self, segment: &Arc<Segment>, offset: u64, line: Line<'_>) -> Result<()> {
         let slot = segment.slot();
         self.replayed_bytes += line.bytes() as u64;
-        self.sources.entry(slot).or_insert_with(|| Source {
-            id: segment.id,
-            file: Arc::clone(&segment.file),
-            bytes: segment.capacity,
-        });
+        if self.last_slot != Some(slot) {
+            let (id, file, bytes) = (segment.id, Arc::clone(&segment.file), segment.capacity);
+            self.sources.insert(slot, Source { id, file, bytes });
+            self.last_slot = Some(slot);
+        }
         let corrupt = |error: record::RecordError| Error::Corruption {
             file: self.storage.path(&segment::name_of(segment.id)),
             offset,
             sequence: line.sequence,
             reason: error.to_string(),
         };
-        if let Some((key, _)) = record::shape::set(line.payload) {
-            let place = Location::new(slot, offset, false, line.bytes() as u64);
-            let key = key.to_bytes().map_err(corrupt)?;
-            return self.take(self.index.hash(&key), &key, place, line.sequence);
-        }
-        let (elements, batch) = record::decode(line.payload).map_err(corrupt)?;
-        let last = record::last_of_each_key(&elements);
-        let mut hashes: Vec<KeyHash> = last.iter().map(|element| self.index.hash(element.mutation.key())).collect();
-        let is_set = |element: &&Element<'_>| matches!(element.mutation, Mutation::Set { .. });
-        let sets = last.iter().copied().filter(is_set).count();
+        let Parts { parts, batch, .. } = record::parts(line.payload).map_err(corrupt)?;
+        let sets = parts.iter().filter(|part| part.sets).count();
         // Where there are sets, they carry the whole line's overhead.
-        let sharing = if sets > 0 { sets } else { last.len() };
-        for (element, hash) in last.iter().zip(&hashes) {
-            let shared = record::bytes_in_batch(element.json.len(), sharing);
-            let place = match &element.mutation {
-                Mutation::Set { .. } if batch => Location::new(slot, offset, true, shared),
-                Mutation::Set { .. } => Location::new(slot, offset, false, line.bytes() as u64),
-                Mutation::Remove { .. } => {
-                    let bytes = if batch { shared } else { line.bytes() as u64 };
-                    *self.removal_bytes.entry(segment.id).or_default() += bytes;
-                    self.tombstones = true;
-                    Location::tombstone(slot, offset, batch)
-                }
+        let sharing = if sets > 0 { sets } else { parts.len() };
+        let mut hashes = Vec::new();
+        for part in &parts {
+            let hash = self.index.hash(&part.key);
+            let bytes = if batch { record::bytes_in_batch(part.json.len(), sharing) } else { line.bytes() as u64 };
+            let place = if part.sets {
+                Location::new(slot, offset, batch, bytes)
+            } else {
+                *self.removal_bytes.entry(segment.id).or_default() += bytes;
+                self.tombstones = true;
+                Location::tombstone(slot, offset, batch)
             };
-            self.take(*hash, element.mutation.key(), place, line.sequence)?;
+            self.take(hash, &part.key, place, line.sequence)?;
+            if batch {
+                hashes.push(hash);
+            }
         }
         hashes.sort_unstable();
         if hashes.windows(2).any(|pair| pair[0] == pair[1]) {

@@ -11,7 +11,7 @@ use super::record;
 use super::store::{Core, Waiting};
 use crate::completion::{Complete, Completion, Waiter};
 use crate::error::{Error, Result};
-use crate::operation::{Mutation, Outcome};
+use crate::operation::Outcome;
 use crate::scan::{Cursor, Entry, Gathering, Page, Scan};
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
@@ -116,23 +116,15 @@ impl Core {
         payload: &[u8],
         scan: &Scan,
     ) -> std::result::Result<Vec<Entry>, record::RecordError> {
-        if let Some((key, value)) = record::shape::set(payload) {
-            let key = key.to_bytes()?;
-            if !key.starts_with(&scan.prefix) || self.index.hash(&key) != hash {
-                return Ok(Vec::new());
+        let mut entries = Vec::new();
+        for part in record::parts(payload)?.parts {
+            if !part.sets || !part.key.starts_with(&scan.prefix) || self.index.hash(&part.key) != hash {
+                continue;
             }
-            let value = if scan.values { Some(value.to_bytes()?) } else { None };
-            return Ok(vec![Entry { key, value }]);
+            let value = if scan.values { record::last_word(payload, &part.key)?.flatten() } else { None };
+            entries.push(Entry { key: part.key.into_owned(), value });
         }
-        let (elements, _) = record::decode(payload)?;
-        let wanted = |key: &[u8]| key.starts_with(&scan.prefix) && self.index.hash(key) == hash;
-        let entry = |mutation: &Mutation| match mutation {
-            Mutation::Set { key, value } if wanted(key) => {
-                Some(Entry { key: key.clone(), value: scan.values.then(|| value.clone()) })
-            }
-            Mutation::Set { .. } | Mutation::Remove { .. } => None,
-        };
-        Ok(record::last_of_each_key(&elements).into_iter().filter_map(|element| entry(&element.mutation)).collect())
+        Ok(entries)
     }
 
     /// Blocks until everything up to a sequence may be shown.

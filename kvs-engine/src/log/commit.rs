@@ -43,7 +43,9 @@ impl<W: Waiter> Log<W> {
 
         let started = Instant::now();
         let result = self.write_group(&flight.chunks).and_then(|()| self.sync_group(&flight.dirty));
-        let bytes = flight.chunks.iter().map(|chunk| chunk.bytes.len() as u64).sum();
+        let bytes: u64 = flight.chunks.iter().map(|chunk| chunk.bytes.len() as u64).sum();
+        let average = self.group_bytes.load(Ordering::Relaxed);
+        self.group_bytes.store((average * 7 + bytes) / 8, Ordering::Relaxed);
         if result.is_ok() {
             for chunk in flight.chunks.iter() {
                 chunk.segment.settle(chunk.end());

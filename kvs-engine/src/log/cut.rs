@@ -24,7 +24,7 @@ use super::lines::Lines;
 use super::manifest::SegmentEntry;
 use super::notices::Notices;
 use super::places::{Mark, Place, Places};
-use super::segment::{self, Segment};
+use super::segment::{self, Filling, Segment};
 use super::segments::is_full;
 use super::tail::Job;
 use super::{Log, Waiter};
@@ -194,7 +194,7 @@ impl<W: Waiter> Log<W> {
             let full = is_full(&error);
             if full { Error::NoSpace } else { Error::io("writing what is kept of a segment that is cut", error) }
         };
-        let segment = Segment::create(self.storage.as_ref(), &self.id, id, capacity).map_err(failed)?;
+        let segment = Segment::create(self.storage.as_ref(), &self.id, id, capacity, Filling::Zeros).map_err(failed)?;
         let segment = Arc::new(segment);
         let copied = match &end.kept {
             None => Ok(None),

@@ -11,7 +11,7 @@ use super::frame::{self, Line};
 use super::group;
 use super::manifest::{FORMAT_VERSION, MANIFEST_NAME, Manifest, NEW_MANIFEST_NAME, Sealed, SegmentEntry};
 use super::recovery::{self, Scan, Verdict};
-use super::segment::{self, Segment};
+use super::segment::{self, Filling, Segment};
 use super::segments::{SegmentTable, is_full, release_reserves, seal_entry};
 use super::tail::Tail;
 use super::{Log, Recovered, Waiter};
@@ -78,6 +78,7 @@ impl<W: Waiter> Log<W> {
             view,
             next_segment,
             appended_bytes: AtomicU64::new(0),
+            group_bytes: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             no_space: AtomicBool::new(false),
             reserve_in_use: AtomicBool::new(false),
@@ -377,7 +378,7 @@ impl Opening<'_> {
     fn create_first(&mut self, manifest: &mut Manifest, options: &Options) -> io::Result<Arc<Segment>> {
         let id = self.next_segment;
         self.next_segment += 1;
-        let create = |capacity| Segment::create(self.storage, &manifest.log, id, capacity);
+        let create = |capacity| Segment::create(self.storage, &manifest.log, id, capacity, Filling::Zeros);
         let created = create(options.segment_bytes).or_else(|error| {
             let full = is_full(&error);
             if full { create(0) } else { Err(error) }

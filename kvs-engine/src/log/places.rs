@@ -142,10 +142,11 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::segment::Filling;
     use crate::storage::MemoryStorage;
 
     fn segment(storage: &MemoryStorage, id: u64) -> Arc<Segment> {
-        Arc::new(Segment::create(storage, "log", id, 4096).unwrap())
+        Arc::new(Segment::create(storage, "log", id, 4096, Filling::Zeros).unwrap())
     }
 
     /// Entries 10 to 19 in one segment and 20 to 24 in the next, 2 KiB each.

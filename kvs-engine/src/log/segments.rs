@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use super::manifest::{Manifest, Sealed, SegmentEntry};
-use super::segment::{self, Segment};
+use super::segment::{self, Filling, Segment};
 use super::tail::{Job, Retired};
 use super::{IDLE_TICK, Log, SPACE_RETRY, Waiter};
 use crate::error::{Error, Result};
@@ -226,8 +226,9 @@ impl<W: Waiter> Log<W> {
 
     /// A new segment that the manifest lists.
     fn create_listed(&self, capacity: u64) -> Result<Arc<Segment>> {
+        let filling = Filling::for_groups_of(self.group_bytes.load(Ordering::Relaxed));
         let id = self.next_segment.fetch_add(1, Ordering::Relaxed);
-        let segment = Segment::create(self.storage.as_ref(), &self.id, id, capacity)
+        let segment = Segment::create(self.storage.as_ref(), &self.id, id, capacity, filling)
             .map_err(|error| self.space_or_poison("preparing a segment", error))?;
         let entry = SegmentEntry { id, sealed: None };
         self.change_manifest(|manifest| manifest.segments.push(entry)).inspect_err(|error| {
@@ -286,7 +287,7 @@ impl<W: Waiter> Log<W> {
     /// What the file system says.
     pub(crate) fn create_output(&self) -> io::Result<Segment> {
         let id = self.next_segment.fetch_add(1, Ordering::Relaxed);
-        Segment::create(self.storage.as_ref(), &self.id, id, 0)
+        Segment::create(self.storage.as_ref(), &self.id, id, 0, Filling::Zeros)
     }
 
     /// Gives up the reserve of compactions, until [`end_reserve_use`](Self::end_reserve_use). Returns whether there was

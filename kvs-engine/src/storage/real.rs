@@ -8,6 +8,8 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{FallocateFlags, fallocate};
+
 use super::{Mapped, Storage, StorageFile};
 
 /// The file that is locked while a process has the folder.
@@ -134,6 +136,10 @@ impl StorageFile for File {
 
     fn sync_data(&self) -> io::Result<()> {
         File::sync_data(self)
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        Ok(fallocate(self, FallocateFlags::empty(), 0, bytes)?)
     }
 
     fn map(&self) -> Option<Mapped> {

@@ -21,14 +21,13 @@ use super::Pace;
 use crate::error::{Error, Result};
 use crate::kvs::index::KeyHash;
 use crate::kvs::location::Location;
-use crate::kvs::record::{self, Element};
+use crate::kvs::record::{self, Part, Parts};
 use crate::kvs::store::Core;
 use crate::log::frame::{self, Line};
 use crate::log::group;
 use crate::log::manifest::Sealed;
 use crate::log::segment::{self, Segment};
 use crate::log::segments::is_full;
-use crate::operation::Mutation;
 use crate::storage::{read_all, write_all_at};
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
@@ -127,7 +126,7 @@ impl Core {
             moves: Vec::new(),
             kept_bytes: 0,
         };
-        let bytes_per_second = self.options.compaction_bytes_per_second;
+        let bytes_per_second = self.compaction.bytes_per_second(&self.options);
         let mut pace = Pace::new(bytes_per_second);
         for input in inputs {
             let path = self.storage.path(&segment::name_of(input.id));
@@ -186,42 +185,33 @@ impl Core {
         if group::announced(line.payload).is_some() {
             return Ok(());
         }
-        if let Some((key, _)) = record::shape::set(line.payload) {
-            if let Some((hash, old)) = self.live_entry(input, offset, &key.to_bytes()?) {
-                output.moves.push(Move { hash, old, offset: output.sealed.bytes, bytes: raw.len() as u64 });
-                output.take(line, raw)?;
-            }
-            return Ok(());
-        }
-        let (elements, batch) = record::decode(line.payload)?;
+        let Parts { parts, batch, whole } = record::parts(line.payload)?;
+        let count = parts.len();
         let (mut sets, mut removals) = (Vec::new(), Vec::new());
-        for element in record::last_of_each_key(&elements) {
-            match &element.mutation {
-                Mutation::Set { key, .. } => {
-                    sets.extend(self.live_entry(input, offset, key).map(|entry| (element, entry)));
-                }
-                Mutation::Remove { .. } if droppable(line.sequence) => {}
-                Mutation::Remove { .. } => removals.push(element),
+        for part in parts {
+            if !part.sets {
+                removals.extend((!droppable(line.sequence)).then_some(part));
+            } else if let Some(entry) = self.live_entry(input, offset, &part.key) {
+                sets.push((part, entry));
             }
         }
         let sharing = if sets.is_empty() { removals.len() } else { sets.len() };
-        let bytes_of = |element: &Element<'_>| match batch {
-            true => record::bytes_in_batch(element.json.len(), sharing),
+        let bytes_of = |part: &Part<'_>| match batch {
+            true => record::bytes_in_batch(part.json.len(), sharing),
             false => raw.len() as u64,
         };
-        for (element, (hash, old)) in &sets {
-            let bytes = bytes_of(element);
-            output.moves.push(Move { hash: *hash, old: *old, offset: output.sealed.bytes, bytes });
+        for (part, (hash, old)) in &sets {
+            output.moves.push(Move { hash: *hash, old: *old, offset: output.sealed.bytes, bytes: bytes_of(part) });
         }
-        output.kept_bytes += removals.iter().map(|element| bytes_of(element)).sum::<u64>();
-        let kept: Vec<&Element<'_>> = sets.into_iter().map(|(element, _)| element).chain(removals).collect();
+        output.kept_bytes += removals.iter().map(bytes_of).sum::<u64>();
+        let kept: Vec<Part<'_>> = sets.into_iter().map(|(part, _)| part).chain(removals).collect();
         if kept.is_empty() {
             return Ok(());
         }
-        if kept.len() == elements.len() {
+        if whole && kept.len() == count {
             return Ok(output.take(line, raw)?);
         }
-        let payload = record::join_batch(&kept.iter().map(|element| element.json).collect::<Vec<_>>());
+        let payload = record::join_batch(&kept.iter().map(|part| part.json).collect::<Vec<_>>());
         let mut rewritten = Vec::with_capacity(payload.len() + frame::OVERHEAD_BYTES);
         frame::append_line(&mut rewritten, line.sequence, line.durable_sequence(), &payload);
         Ok(output.take(line, &rewritten)?)

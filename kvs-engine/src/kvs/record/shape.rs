@@ -73,6 +73,23 @@ pub(crate) fn set(payload: &[u8]) -> Option<(Text<'_>, Text<'_>)> {
     Some((Text::new(key, base64), Text::new(value, value_base64)))
 }
 
+/// The key of the element of a batch that begins here, whether it sets it, and its bytes; `None` when it has another
+/// shape.
+pub(super) fn element(rest: &[u8]) -> Option<(Text<'_>, bool, usize)> {
+    let (sets, body) = match rest.strip_prefix(BEFORE_SET) {
+        Some(body) => (true, body),
+        None => (false, rest.strip_prefix(BEFORE_REMOVAL)?),
+    };
+    let (base64, body) = field(body, b"key")?;
+    let (key, mut behind) = body.split_at(end_of_text(body)?);
+    if sets {
+        let (_, value) = field(behind.strip_prefix(br#"","#)?, b"value")?;
+        behind = &value[end_of_text(value)?..];
+    }
+    let end = behind.strip_prefix(AFTER_SET)?;
+    Some((Text::new(key, base64), sets, rest.len() - end.len()))
+}
+
 /// What stands behind a field's name and the quotation mark of its value, and whether that is base64.
 fn field<'a>(rest: &'a [u8], name: &[u8]) -> Option<(bool, &'a [u8])> {
     let rest = rest.strip_prefix(b"\"")?.strip_prefix(name)?;
