@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kvs_engine::storage::{MemoryStorage, Storage};
+use kvs_engine::storage::{Fault, FaultKind, FaultyStorage, MemoryStorage, Storage};
 use kvs_engine::{Error, KvStore, KvsEngine, Limits, Mutation, Options};
 
 /// Small segments, so that a short story rotates, compacts and checkpoints.
@@ -493,4 +493,57 @@ fn a_compaction_drops_nothing_whose_successor_is_not_durable() {
     wait_for_compaction(&store);
     let found = contents(&open(&storage.after_power_loss(|| false)));
     assert_eq!(found.len(), 20, "values are lost: {:?}", found.keys());
+}
+
+/// Handles that are still around, as in a thread that ends late, don't keep the folder.
+#[test]
+fn a_closed_store_lets_go_of_its_folder() {
+    let storage = MemoryStorage::new();
+    let store = open(&storage).unwrap();
+    store.set("key-1", "value").unwrap();
+    store.close().unwrap();
+    let next = open(&storage).expect("the folder is free");
+    assert!(matches!(store.compact(), Err(Error::Closed)));
+    assert_eq!(next.get("key-1").unwrap(), Some(b"value".to_vec()));
+}
+
+/// Closing says how the store ended as often as it is asked.
+#[test]
+fn closing_a_poisoned_store_fails_each_time() {
+    let opened = |fault| {
+        let faulty = FaultyStorage::new(Arc::new(MemoryStorage::new()), fault);
+        (faulty.clone(), KvStore::open_storage(Arc::new(faulty), options()))
+    };
+    // The reserves and the next segment are prepared beside this: every call fails from one on by which it is open.
+    let (faulty, store) = opened(None);
+    drop(store.unwrap());
+    let call = faulty.calls() * 2;
+    let (_, store) = opened(Some(Fault { call, kind: FaultKind::Errno(5), for_ever: true }));
+    let store = store.unwrap();
+    let mut sets = 0..10_000;
+    let refused = sets.find_map(|number| store.set(format!("key-{number}"), "value").err()).expect("a call that fails");
+    assert!(matches!(refused, Error::Poisoned { .. }), "{refused}");
+    for _ in 0..3 {
+        assert!(matches!(store.close(), Err(Error::Poisoned { .. })));
+    }
+}
+
+/// An answer's receiver that panics, against its contract, costs nobody else an answer.
+#[test]
+fn a_panicking_receiver_does_not_stop_the_others() {
+    let storage = MemoryStorage::new();
+    let store = open(&storage).unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    for number in 0..20_u32 {
+        let sender = sender.clone();
+        let answer = kvs_engine::Completion::call(move |result| {
+            assert!(number % 5 != 0, "a receiver that panics, on purpose");
+            sender.send(result.is_ok()).expect("somebody listens");
+        });
+        let operation = kvs_engine::Operation::Set { key: number.to_le_bytes().to_vec(), value: Vec::new() };
+        store.submit(operation, answer);
+    }
+    for _ in 0..16 {
+        assert!(receiver.recv_timeout(std::time::Duration::from_secs(20)).expect("an answer"));
+    }
 }

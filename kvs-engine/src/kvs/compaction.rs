@@ -5,6 +5,7 @@
 
 mod pace;
 mod step;
+mod window;
 
 use std::time::{Duration, Instant};
 
@@ -219,6 +220,9 @@ impl Core {
     /// Rewrites all segments that hold dead bytes or removals.
     pub(super) fn compact_all(&self) -> Result<()> {
         let _running = self.compaction.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
         self.compaction.behind_percent.store(0, Ordering::Relaxed);
         self.retire_active();
         let mut left: Vec<_> = self.log.segments();

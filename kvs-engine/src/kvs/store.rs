@@ -22,7 +22,7 @@ use crate::stats::Stats;
 use crate::storage::{RealStorage, Storage};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::thread::JoinHandle;
-use crate::sync::{Arc, Mutex, PoisonError, thread};
+use crate::sync::{Arc, Mutex, OnceLock, PoisonError, thread};
 
 /// The smallest segment, in bytes: a few records and a header.
 const MIN_SEGMENT_BYTES: u64 = 4 * 1024;
@@ -54,8 +54,10 @@ impl std::fmt::Debug for KvStore {
 /// Owns the store's threads.
 struct Handle {
     core: Arc<Core>,
-    /// Emptied by whoever closes the store, so that it is closed once. Held while it is closed.
+    /// Held while the store is closed.
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// How closing it ended, for whoever closes it again.
+    closed: OnceLock<Result<()>>,
 }
 
 /// What handles and threads share.
@@ -72,8 +74,8 @@ pub(super) struct Core {
     torn_bytes: u64,
     replayed_bytes: u64,
     pub(super) closed: AtomicBool,
-    /// Keeps other processes out until the store is closed and dropped.
-    _lock: Box<dyn Send + Sync>,
+    /// Keeps other processes out until the store is closed.
+    lock: Mutex<Option<Box<dyn Send + Sync>>>,
 }
 
 /// An answer that waits until what it shows is durable.
@@ -160,12 +162,12 @@ impl KvStore {
             torn_bytes: recovered.torn_bytes,
             replayed_bytes: sums.replayed_bytes,
             closed: AtomicBool::new(false),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         });
         let threads = start_threads(&core)?;
         // What died before the last end is worth a compaction even if nothing is written any more.
         core.count(0);
-        Ok(Self { handle: Arc::new(Handle { core, threads: Mutex::new(threads) }) })
+        Ok(Self { handle: Arc::new(Handle { core, threads: Mutex::new(threads), closed: OnceLock::new() }) })
     }
 
     /// What handles and threads share.
@@ -328,8 +330,8 @@ impl KvsEngine for KvStore {
 impl Handle {
     fn close(&self) -> Result<()> {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        if threads.is_empty() {
-            return Ok(());
+        if let Some(closed) = self.closed.get() {
+            return closed.clone();
         }
         self.core.stop();
         for thread in threads.drain(..) {
@@ -338,10 +340,15 @@ impl Handle {
                 tracing::error!("a thread of the store had panicked");
             }
         }
-        // Last, because the seal must be the manifest's last change.
-        self.core.log.seal_all()?;
-        self.core.checkpoint_at_close();
-        Ok(())
+        // Who compacts on a thread of its own ends first; the seal must be the manifest's last change.
+        let _running = self.core.compaction.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let sealed = self.core.log.seal_all();
+        if sealed.is_ok() {
+            self.core.checkpoint_at_close();
+        }
+        // Nothing of the folder is touched any more.
+        drop(self.core.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.closed.get_or_init(|| sealed).clone()
     }
 }
 

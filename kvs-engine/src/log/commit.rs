@@ -3,6 +3,7 @@
 //! What must hold: one thread at a time leads; a group is everything that was queued when it took off, so what arrives
 //! meanwhile shares the next sync; the tail's lock is let go of while the group is at the disk.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use super::segment::Segment;
@@ -67,7 +68,11 @@ impl<W: Waiter> Log<W> {
         }
         drop(tail);
         for waiter in waiters {
-            waiter.settled(result.clone());
+            // Whoever waits next must be led as well, whatever this one does.
+            let told = catch_unwind(AssertUnwindSafe(|| waiter.settled(result.clone())));
+            if told.is_err() {
+                tracing::error!("an answer's receiver panicked");
+            }
         }
         self.lock()
     }

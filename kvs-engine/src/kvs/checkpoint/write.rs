@@ -16,7 +16,6 @@ use crate::kvs::compaction::Pace;
 use crate::kvs::index::SHARDS;
 use crate::kvs::store::Core;
 use crate::log::segments::is_full;
-use crate::sync::PoisonError;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A checkpoint pays when the log has grown by this many times its size: it costs then at most a quarter of the writes of
@@ -79,9 +78,9 @@ impl Core {
         }
     }
 
-    /// Writes a checkpoint of a log that is sealed and not changed any more, if it pays.
+    /// Writes a checkpoint of a log that is sealed and not changed any more, if it pays. Only for who holds the lock of
+    /// compactions.
     pub(in crate::kvs) fn checkpoint_at_close(&self) {
-        let _running = self.compaction.running.lock().unwrap_or_else(PoisonError::into_inner);
         let least_bytes = self.options.checkpoint_bytes.min(MIN_BYTES_AT_CLOSE);
         if self.cadence.since_bytes.load(Ordering::Relaxed) >= least_bytes {
             self.checkpoint(None);

@@ -18,6 +18,7 @@
 //! * the index is moved entry by entry, and only if it still points at the old place: a write meanwhile wins.
 
 use super::Pace;
+use super::window::Window;
 use crate::error::{Error, Result};
 use crate::kvs::index::KeyHash;
 use crate::kvs::location::Location;
@@ -28,12 +29,14 @@ use crate::log::group;
 use crate::log::manifest::Sealed;
 use crate::log::segment::{self, Segment};
 use crate::log::segments::is_full;
-use crate::storage::{read_all, write_all_at};
+use crate::storage::write_all_at;
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
 
 /// How many bytes of output are gathered before they are written.
 const WRITE_BYTES: usize = 256 * 1024;
+/// How many bytes of input are read between two looks at the rate.
+const PACED_BYTES: u64 = 256 * 1024;
 
 /// A live record's way from an input into the output.
 struct Move {
@@ -131,33 +134,27 @@ impl Core {
         for input in inputs {
             let path = self.storage.path(&segment::name_of(input.id));
             let end = input.sealed.get().expect("only sealed segments are compacted").bytes;
-            let bytes = read_all(input.file.as_ref(), end)
-                .map_err(|error| Error::io(format!("reading {}", path.display()), error))?;
-            let mut offset = usize::try_from(input.header_bytes).expect("a header is short");
+            let mut window = Window::new(input.file.as_ref(), end);
+            let mut offset = input.header_bytes;
             let mut paced = 0;
-            while offset < bytes.len() {
+            while offset < end {
                 let corrupt = |sequence: u64, reason: &str| Error::Corruption {
                     file: path.clone(),
-                    offset: offset as u64,
+                    offset,
                     sequence,
                     reason: reason.to_owned(),
                 };
-                let line = frame::read_line(&bytes[offset..]).map_err(|defect| corrupt(0, defect.reason()))?;
-                self.copy_line(
-                    input,
-                    offset as u64,
-                    line,
-                    &bytes[offset..offset + line.bytes()],
-                    droppable,
-                    &mut output,
-                )
-                .map_err(|error| match error {
+                let bytes =
+                    window.from(offset).map_err(|error| Error::io(format!("reading {}", path.display()), error))?;
+                let line = frame::read_line(bytes).map_err(|defect| corrupt(0, defect.reason()))?;
+                let raw = &bytes[..line.bytes()];
+                self.copy_line(input, offset, line, raw, droppable, &mut output).map_err(|error| match error {
                     CopyError::Record(error) => corrupt(line.sequence, &error.to_string()),
                     CopyError::Write(error) => self.output_failed("writing", error),
                 })?;
-                offset += line.bytes();
-                if offset - paced > WRITE_BYTES {
-                    let pause = pace.count((offset - paced) as u64);
+                offset += raw.len() as u64;
+                if offset - paced > PACED_BYTES {
+                    let pause = pace.count(offset - paced);
                     paced = offset;
                     if self.compaction.pause(pause) {
                         return Err(Error::Closed);
