@@ -53,13 +53,14 @@ pub(crate) fn is_full() -> bool {
     std::env::var("KVS_TORTURE").is_ok_and(|value| value == "full")
 }
 
-/// Small segments and eager compaction, so that a short story rotates and compacts.
+/// Small segments, eager compaction and frequent checkpoints, so that a short story has them all.
 pub(crate) fn tiny() -> Options {
     Options {
         segment_bytes: 4 * 1024,
         compaction_threshold_bytes: 3 * 1024,
         compaction_dead_percent: 20,
         compaction_bytes_per_second: u64::MAX,
+        checkpoint_bytes: 2 * 1024,
         ..Options::default()
     }
 }
