@@ -18,10 +18,12 @@ pub(crate) enum Action {
 
 /// An action with the moments of call and answer.
 #[derive(Debug, Clone)]
-struct Event {
-    called: u64,
-    answered: u64,
-    action: Action,
+pub(crate) struct Event {
+    pub(crate) called: u64,
+    pub(crate) answered: u64,
+    pub(crate) action: Action,
+    /// Nobody was answered, because the store crashed at the moment `answered`: it took effect before that, or never.
+    pub(crate) optional: bool,
 }
 
 /// The events of all keys.
@@ -38,33 +40,42 @@ impl Recorder {
         let called = self.clock.fetch_add(1, Ordering::SeqCst);
         let action = action();
         let answered = self.clock.fetch_add(1, Ordering::SeqCst);
-        self.events.lock().unwrap().entry(key).or_default().push(Event { called, answered, action });
+        self.events.lock().expect("nobody panics with it").entry(key).or_default().push(Event {
+            called,
+            answered,
+            action,
+            optional: false,
+        });
     }
 
     /// Whether some order of the key's events, beginning with no value, explains every answer.
     pub(crate) fn is_linearizable(&self, key: &str) -> bool {
-        let events = self.events.lock().unwrap();
-        events.get(key).is_none_or(|events| search(events, 0, None, &mut HashSet::new()))
+        let events = self.events.lock().expect("nobody panics with it");
+        events.get(key).is_none_or(|events| is_explained(events))
     }
+}
+
+/// Whether some order of the events of one key, beginning with no value, explains every answer.
+pub(crate) fn is_explained(events: &[Event]) -> bool {
+    search(events, 0, None, &mut HashSet::new())
 }
 
 /// Whether the events that are not in `done` can follow on a key that holds `value`.
 fn search<'a>(
     events: &'a [Event],
-    done: u64,
+    done: u128,
     value: Option<&'a [u8]>,
-    seen: &mut HashSet<(u64, Option<&'a [u8]>)>,
+    seen: &mut HashSet<(u128, Option<&'a [u8]>)>,
 ) -> bool {
-    assert!(events.len() < 64, "a history of one key fits a mask of 64 bits");
-    if done == (1 << events.len()) - 1 {
+    assert!(events.len() < 128, "a history of one key fits a mask of 128 bits");
+    let open = || events.iter().enumerate().filter(|(index, _)| done >> index & 1 == 0);
+    // An event can be next only if none that is open was answered before it was called.
+    let Some(first_answer) = open().filter(|(_, event)| !event.optional).map(|(_, event)| event.answered).min() else {
         return true;
-    }
+    };
     if !seen.insert((done, value)) {
         return false;
     }
-    let open = || events.iter().enumerate().filter(|(index, _)| done >> index & 1 == 0);
-    // An event can be next only if none that is open was answered before it was called.
-    let first_answer = open().map(|(_, event)| event.answered).min().expect("some event is open");
     open().filter(|(_, event)| event.called < first_answer).any(|(index, event)| {
         let next = match &event.action {
             Action::Set(new) => Some(Some(&new[..])),
@@ -72,7 +83,10 @@ fn search<'a>(
             Action::Removed => value.is_some().then_some(None),
             Action::NotFound => value.is_none().then_some(None),
         };
-        next.is_some_and(|next| search(events, done | 1 << index, next, seen))
+        // What was under way when the store crashed takes no effect once somebody called after the crash.
+        let too_late = open().filter(|(_, other)| other.optional && other.answered < event.called);
+        let done = too_late.fold(done | 1 << index, |done, (index, _)| done | 1 << index);
+        next.is_some_and(|next| search(events, done, next, seen))
     })
 }
 
@@ -81,11 +95,16 @@ mod tests {
     use super::*;
 
     fn event(called: u64, answered: u64, action: Action) -> Event {
-        Event { called, answered, action }
+        Event { called, answered, action, optional: false }
     }
 
     fn explains(events: &[Event]) -> bool {
-        search(events, 0, None, &mut HashSet::new())
+        is_explained(events)
+    }
+
+    /// Under way when the store crashed.
+    fn lost(called: u64, crashed: u64, action: Action) -> Event {
+        Event { optional: true, ..event(called, crashed, action) }
     }
 
     fn set(value: &str) -> Action {
@@ -120,5 +139,22 @@ mod tests {
     fn reads_that_go_back_in_time_are_found() {
         let back = [event(0, 9, set("a")), event(1, 2, got("a")), event(3, 4, Action::Got(None))];
         assert!(!explains(&back));
+    }
+
+    #[test]
+    fn what_was_under_way_at_a_crash_is_there_or_not_and_does_not_change_its_mind() {
+        let set_and_lost = [event(0, 1, set("a")), lost(2, 5, set("b"))];
+        let then = |action| [&set_and_lost[..], &[event(6, 7, action)]].concat();
+        assert!(explains(&then(got("a"))) && explains(&then(got("b"))));
+        assert!(!explains(&then(Action::Got(None))));
+        let mut late = then(got("a"));
+        late.push(event(8, 9, got("b")));
+        assert!(!explains(&late), "it came back later");
+    }
+
+    #[test]
+    fn what_was_shown_before_a_crash_is_there_after_it() {
+        let shown = [lost(0, 5, set("a")), event(1, 2, got("a")), event(6, 7, Action::Got(None))];
+        assert!(!explains(&shown));
     }
 }

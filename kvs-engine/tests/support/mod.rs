@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each suite is a program of its own and uses a part")]
 
 pub(crate) mod recording;
+pub(crate) mod slow;
 pub(crate) mod workload;
 
 use std::collections::BTreeMap;
