@@ -5,8 +5,9 @@
 //! durable. The way of a `get`: the index says where, the line is read and its checksum verified, and if the record is
 //! not durable yet the answer waits as well. [`compaction`] rewrites the segments with most dead bytes beside all that.
 
+mod backup;
 mod batch;
-mod checkpoint;
+pub(crate) mod checkpoint;
 mod compaction;
 mod index;
 mod location;

@@ -6,7 +6,9 @@
 //! * [`log::FramedLog`] is the log under it on its own: appends, reads from a sequence, truncation, purge.
 //! * [`MemoryEngine`] keeps everything in memory: the oracle of the tests.
 
+pub mod backup;
 mod completion;
+pub mod dump;
 mod engine;
 mod error;
 mod kvs;

@@ -27,6 +27,7 @@ mod places;
 pub(crate) mod recovery;
 pub(crate) mod segment;
 pub(crate) mod segments;
+pub(crate) mod snapshot;
 mod tail;
 
 pub use framed::options::{LogOptions, LogStats, ReadLimits};

@@ -4,8 +4,11 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 /// Figures of one moment. An engine that has no such figure leaves it at zero.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Stats {
     /// Keys that have a value.
     pub keys: u64,

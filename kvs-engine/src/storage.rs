@@ -10,7 +10,7 @@ mod memory;
 mod real;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use faulty::{Fault, FaultKind, FaultyStorage};
@@ -43,6 +43,16 @@ pub trait Storage: Send + Sync + 'static {
     /// `NotFound`, or whatever the file system says.
     fn open_to_read(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
         self.open(name)
+    }
+
+    /// Gives an existing file of another folder a name here as well. Both names are one file then, which neither folder
+    /// may write any more.
+    ///
+    /// # Errors
+    /// `Unsupported` where there are no hard links, `CrossesDevices`, or whatever else the file system says.
+    fn link_from(&self, path: &Path, name: &str) -> io::Result<()> {
+        let _ = (path, name);
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// The names of all files in the folder, in no order.

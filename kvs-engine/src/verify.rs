@@ -1,7 +1,8 @@
 //! Verification: every byte of every file of a store is read and checked, and nothing is changed.
 //!
-//! What must hold: [`verify`] calls a folder damaged exactly when opening it would be refused as corrupt, and it goes on
-//! behind the first damage, so that a person sees all of it at once. What an opening would silently take away (a torn
+//! What must hold: [`verify`] calls every folder damaged that an opening would refuse as corrupt, and those whose damage an
+//! opening does not meet (what a checkpoint knows is not read again; a checkpoint that is damaged is not used); and it
+//! goes on behind the first damage, so that a person sees all of it at once. What an opening would silently take away (a torn
 //! tail, left-over files) is said as well.
 
 mod finding;
@@ -15,7 +16,10 @@ use serde::Serialize;
 
 pub(crate) use segments::{check_durable_prefix, check_sealed};
 
+use crate::backup::{BACKUP_NAME, Contents};
 use crate::error::{Error, Result};
+use crate::kvs::checkpoint::{self, CHECKPOINT_NAME, NEW_CHECKPOINT_NAME};
+use crate::log::coverage::Folder;
 use crate::log::manifest::{MANIFEST_NAME, Manifest, NEW_MANIFEST_NAME};
 use crate::log::segment;
 use crate::log::segments::is_reserve;
@@ -46,7 +50,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether no acknowledged data is damaged.
+    /// Whether every file is what was written, as far as data was acknowledged.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.further_damage == 0 && !self.findings.iter().any(|finding| finding.kind.is_damage())
@@ -104,6 +108,7 @@ pub fn verify_storage(storage: &dyn Storage) -> Result<Report> {
     let manifest = read_manifest(storage, &names, &mut report)?;
     segments::check_all(storage, &names, manifest.as_ref(), &mut report)?;
     check_the_rest(storage, &names, manifest.as_ref(), &mut report)?;
+    check_backup(storage, &mut report)?;
     Ok(report)
 }
 
@@ -124,6 +129,54 @@ pub(crate) fn sorted_names(storage: &dyn Storage) -> Result<Vec<String>> {
     let mut names = storage.list().map_err(failed)?;
     names.sort_unstable();
     Ok(names)
+}
+
+/// Checks the segments of a manifest.
+pub(crate) fn check_segments(storage: &dyn Storage, manifest: &Manifest, report: &mut Report) -> Result<()> {
+    segments::check_all(storage, &[], Some(manifest), report)
+}
+
+/// Compares a backup with the list of its files. What the frames have shown already is not said twice.
+fn check_backup(storage: &dyn Storage, report: &mut Report) -> Result<()> {
+    let finding = |kind, name: &str, reason: String| Finding {
+        kind,
+        file: storage.path(name),
+        offset: 0,
+        bytes: 0,
+        sequence: 0,
+        reason,
+    };
+    let contents = match Contents::read(storage) {
+        Ok(None) => return Ok(()),
+        Ok(Some((contents, bytes))) => {
+            report.count_file(bytes);
+            contents
+        }
+        Err(Error::Corruption { reason, .. }) => {
+            report.add(finding(FindingKind::DamagedBackup, BACKUP_NAME, reason));
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    for entry in &contents.files {
+        let path = storage.path(&entry.name);
+        if report.findings.iter().any(|found| found.kind.is_damage() && found.file == path) {
+            continue;
+        }
+        let difference = match storage.open_to_read(&entry.name) {
+            Ok(file) => entry
+                .compare(file.as_ref(), |_, _| Ok(()))
+                .map_err(|error| Error::io(format!("reading {}", path.display()), error))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Some("this file of the backup is missing".to_owned())
+            }
+            Err(error) => return Err(Error::io(format!("opening {}", path.display()), error)),
+        };
+        if let Some(reason) = difference {
+            report.add(finding(FindingKind::DamagedBackup, &entry.name, reason));
+        }
+    }
+    Ok(())
 }
 
 /// The manifest, if it is there and intact.
@@ -177,6 +230,22 @@ fn check_the_rest(
                 report.add(found(FindingKind::LeftOver, 0, reason));
             }
             Some(_) => {}
+            None if name == CHECKPOINT_NAME => {
+                let Some(manifest) = manifest else { continue };
+                let checked = checkpoint::check(storage, &Folder::of(manifest.clone()));
+                let failed = |error| Error::io(format!("reading {}", storage.path(name).display()), error);
+                if let Some((bytes, damage)) = checked.map_err(failed)? {
+                    report.count_file(bytes);
+                    damage.into_iter().for_each(|reason| report.add(found(FindingKind::DamagedCheckpoint, 0, reason)));
+                }
+            }
+            None if name == NEW_CHECKPOINT_NAME => {
+                report.add(found(
+                    FindingKind::LeftOver,
+                    0,
+                    "a checkpoint that was being written when the process died",
+                ));
+            }
             None if name == NEW_MANIFEST_NAME => {
                 report.add(found(FindingKind::LeftOver, 0, "a manifest that was being written when the process died"));
             }
@@ -185,7 +254,7 @@ fn check_the_rest(
                     report.add(found(FindingKind::NotZero, offset, "a byte of the reserve is not zero"));
                 }
             }
-            None if name == MANIFEST_NAME || KNOWN_NAMES.contains(&name.as_str()) => {}
+            None if name == MANIFEST_NAME || name == BACKUP_NAME || KNOWN_NAMES.contains(&name.as_str()) => {}
             None => report.add(found(FindingKind::UnknownFile, 0, "not a file of this engine")),
         }
     }

@@ -260,3 +260,28 @@ fn a_folder_without_a_store_is_named_and_not_created() {
     drop(store);
     assert!(verify(&folder).unwrap().is_sound());
 }
+
+/// A checkpoint holds nothing that the log does not hold: an opening goes without a damaged one, verification says it.
+#[test]
+fn a_damaged_checkpoint_is_said_and_loses_nothing() {
+    let disk = MemoryStorage::new();
+    let small = Options { checkpoint_bytes: 1024, ..options() };
+    let store = KvStore::open_storage(Arc::new(disk.clone()), small.clone()).unwrap();
+    for number in 0..40 {
+        store.set(format!("key-{number}"), "x".repeat(60)).unwrap();
+    }
+    store.close().unwrap();
+    drop(store);
+    assert!(disk.list().unwrap().contains(&"CHECKPOINT".to_owned()), "{:?}", disk.list());
+    assert!(verify_storage(&disk).unwrap().findings.is_empty());
+    for bit in (0..length(&disk, "CHECKPOINT") * 8).step_by(7) {
+        disk.flip_bit("CHECKPOINT", bit);
+        let report = verify_storage(&disk).unwrap();
+        assert_eq!(kinds(&report), [FindingKind::DamagedCheckpoint], "bit {bit}");
+        assert!(!report.is_sound() && report.findings[0].to_string().contains("no data is lost"));
+        disk.flip_bit("CHECKPOINT", bit);
+    }
+    disk.flip_bit("CHECKPOINT", 999);
+    let store = KvStore::open_storage(Arc::new(disk), small).unwrap();
+    assert_eq!(store.entries("").filter(|entry| entry.is_ok()).count(), 40);
+}

@@ -133,7 +133,7 @@ pub(crate) enum Unusable {
 /// # Errors
 /// Why there is none to be used.
 pub(super) fn read(storage: &dyn Storage, folder: &Folder) -> Result<Start, Unusable> {
-    let file = match storage.open(CHECKPOINT_NAME) {
+    let file = match storage.open_to_read(CHECKPOINT_NAME) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unusable::Missing),
         opened => opened?,
     };
@@ -179,6 +179,24 @@ pub(super) fn read(storage: &dyn Storage, folder: &Folder) -> Result<Start, Unus
         *start.index.lock_shard(number) = Shard::from_sorted(entries.into_iter());
     }
     Ok(start)
+}
+
+/// Reads the checkpoint of a folder to its end and says what is damaged in it; `None` when nothing is, or there is none.
+/// One that a later log has made useless is not damaged.
+///
+/// # Errors
+/// What the file system says.
+pub(crate) fn check(storage: &dyn Storage, folder: &Folder) -> io::Result<Option<(u64, Option<&'static str>)>> {
+    let bytes = match storage.open_to_read(CHECKPOINT_NAME) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?.length()?,
+    };
+    match read(storage, folder) {
+        Ok(_) | Err(Unusable::Missing) => Ok(Some((bytes, None))),
+        Err(Unusable::OtherLog) => Ok(Some((bytes, Some("it belongs to another log")))),
+        Err(Unusable::Damaged(reason)) => Ok(Some((bytes, Some(reason)))),
+        Err(Unusable::Io(error)) => Err(error),
+    }
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, Unusable> {

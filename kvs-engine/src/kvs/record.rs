@@ -56,7 +56,7 @@ fn append_key(payload: &mut Vec<u8>, key: &[u8]) {
 }
 
 /// A field whose value is a JSON string where the bytes are UTF-8, else base64 under the same name with `64`.
-fn append_field(payload: &mut Vec<u8>, name: &str, bytes: &[u8]) {
+pub(crate) fn append_field(payload: &mut Vec<u8>, name: &str, bytes: &[u8]) {
     payload.push(b'"');
     payload.extend_from_slice(name.as_bytes());
     match std::str::from_utf8(bytes) {

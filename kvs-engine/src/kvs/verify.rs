@@ -44,7 +44,7 @@ impl Core {
             }
             match sealed {
                 Some(sealed) => check_sealed(&path, &bytes, start, sealed, &mut report),
-                None => check_durable_prefix(&path, &bytes, start, &mut report),
+                None => drop(check_durable_prefix(&path, &bytes, start, &mut report)),
             }
         }
         Ok(report)

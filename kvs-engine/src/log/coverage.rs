@@ -41,6 +41,11 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
+    /// What this manifest says.
+    pub(crate) fn of(manifest: Manifest) -> Self {
+        Self { manifest }
+    }
+
     /// 32 hexadecimal digits that tell this log from every other.
     pub(crate) fn log(&self) -> &str {
         &self.manifest.log

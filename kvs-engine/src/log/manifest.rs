@@ -129,15 +129,21 @@ impl Manifest {
         Ok(Some(Self { version: FORMAT_VERSION, ..payload.manifest }))
     }
 
+    /// The manifest as the bytes of its file.
+    pub(crate) fn to_line(&self) -> Vec<u8> {
+        let payload =
+            serde_json::to_vec(&Payload { manifest: self.clone() }).expect("numbers and text have a JSON form");
+        let mut bytes = Vec::with_capacity(payload.len() + frame::OVERHEAD_BYTES);
+        frame::append_line(&mut bytes, self.generation, self.generation, &payload);
+        bytes
+    }
+
     /// Writes this manifest beside the one in force, durably. Nothing has changed yet.
     ///
     /// # Errors
     /// What the file system says; the old manifest is in force.
     pub(crate) fn stage(&self, storage: &dyn Storage) -> io::Result<()> {
-        let payload =
-            serde_json::to_vec(&Payload { manifest: self.clone() }).expect("numbers and text have a JSON form");
-        let mut bytes = Vec::with_capacity(payload.len() + frame::OVERHEAD_BYTES);
-        frame::append_line(&mut bytes, self.generation, self.generation, &payload);
+        let bytes = self.to_line();
         match storage.remove(NEW_MANIFEST_NAME) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -15,6 +15,7 @@ use super::segment::{self, Filling, Segment};
 use super::segments::{SegmentTable, is_full, release_reserves, seal_entry};
 use super::tail::Tail;
 use super::{Log, Recovered, Waiter};
+use crate::backup::BACKUP_NAME;
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::storage::{Storage, read_all, write_all_at};
@@ -104,12 +105,12 @@ fn read_or_create(storage: &dyn Storage) -> Result<Manifest> {
         return Ok(manifest);
     }
     let names = storage.list().map_err(|error| Error::io("listing the folder", error))?;
-    if let Some(name) = names.iter().find(|name| segment::id_of(name).is_some()) {
+    if let Some(name) = names.iter().find(|name| segment::id_of(name).is_some() || *name == BACKUP_NAME) {
         return Err(Error::Corruption {
             file: storage.path(MANIFEST_NAME),
             offset: 0,
             sequence: 0,
-            reason: format!("the manifest is missing, and the log's file {name} is there"),
+            reason: format!("the manifest is missing, and the file {name} is there"),
         });
     }
     if ["conf", "db"].iter().all(|name| names.iter().any(|found| found == name)) {
@@ -144,7 +145,8 @@ fn remove_garbage(storage: &dyn Storage, manifest: &Manifest) -> Result<u64> {
                 highest = highest.max(id);
                 !listed(id)
             }
-            None => name == NEW_MANIFEST_NAME,
+            // A backup that is opened as a store is one from here on.
+            None => name == NEW_MANIFEST_NAME || name == BACKUP_NAME,
         };
         if garbage {
             storage.remove(&name).map_err(failed)?;

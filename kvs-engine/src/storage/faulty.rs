@@ -4,7 +4,7 @@
 //! run again with the next number meets every call in turn; a call that fails does nothing, but for a short one.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -143,6 +143,11 @@ impl Storage for FaultyStorage {
     fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
         self.plan.check_read("open", name)?;
         Ok(self.wrap(self.inner.open(name)?, name))
+    }
+
+    fn link_from(&self, path: &Path, name: &str) -> io::Result<()> {
+        self.plan.check("link", name)?;
+        self.inner.link_from(path, name)
     }
 
     fn list(&self) -> io::Result<Vec<String>> {

@@ -95,6 +95,10 @@ impl Storage for RealStorage {
         Ok(Arc::new(File::open(self.folder.join(name))?))
     }
 
+    fn link_from(&self, path: &Path, name: &str) -> io::Result<()> {
+        std::fs::hard_link(path, self.folder.join(name))
+    }
+
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&self.folder)? {

@@ -23,6 +23,10 @@ pub enum FindingKind {
     DamagedRecord,
     /// Records that were durable are not there.
     MissingRecords,
+    /// The checkpoint is not what was written. No data is lost with it: an opening reads the log instead.
+    DamagedCheckpoint,
+    /// A file of a backup, or the list of them, is not what the backup was made with.
+    DamagedBackup,
     /// The end of a write that was under way when the process died. Nobody was told that it is durable: the next
     /// opening cuts it off.
     TornTail,
@@ -35,7 +39,7 @@ pub enum FindingKind {
 }
 
 impl FindingKind {
-    /// Whether data that was acknowledged is damaged. Everything else is only said.
+    /// Whether a file is not what was written. Everything else is only said.
     #[must_use]
     pub const fn is_damage(self) -> bool {
         match self {
@@ -45,6 +49,8 @@ impl FindingKind {
             | Self::DamagedHeader
             | Self::WrongLength
             | Self::DamagedRecord
+            | Self::DamagedBackup
+            | Self::DamagedCheckpoint
             | Self::MissingRecords => true,
             Self::TornTail | Self::LeftOver | Self::NotZero | Self::UnknownFile => false,
         }
@@ -58,6 +64,10 @@ impl FindingKind {
             Self::LeftOver => "nothing: the next opening removes it",
             Self::NotZero => "nothing: the file holds no data",
             Self::UnknownFile => "nothing: it is not the engine's",
+            Self::DamagedCheckpoint => {
+                "no data is lost: the next opening reads the log instead and writes another one; look at the disk"
+            }
+            Self::DamagedBackup => "take another backup of this store, and do not restore this one",
             _ => "restore a backup; without one, see what `repair --dry-run` can save, and keep this folder as it is",
         }
     }

@@ -104,10 +104,11 @@ pub(crate) fn check_sealed(path: &Path, bytes: &[u8], start: usize, sealed: Seal
     }
 }
 
-/// Checks the part of a segment that is known to be durable while the store goes on writing behind it.
-pub(crate) fn check_durable_prefix(path: &Path, bytes: &[u8], start: usize, report: &mut Report) {
+/// Checks the part of a segment that is known to be durable while the store goes on writing behind it; returns what is
+/// in it.
+pub(crate) fn check_durable_prefix(path: &Path, bytes: &[u8], start: usize, report: &mut Report) -> Sealed {
     let first = bytes.get(start..).and_then(|bytes| frame::read_line(bytes).ok()).map(|line| line.sequence);
-    check_lines(path, bytes, start, first, report);
+    check_lines(path, bytes, start, first, report)
 }
 
 /// Checks line after line and goes on behind damage; returns what is there. `expected` is the first sequence where all
