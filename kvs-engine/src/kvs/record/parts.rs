@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::shape::{self, Text};
+use super::shape::{self, Element, Text};
 use super::{AFTER_BATCH, BEFORE_BATCH, RecordError};
 use crate::operation::Mutation;
 
@@ -64,8 +64,8 @@ fn by_shape(payload: &[u8]) -> Result<Option<Vec<Part<'_>>>, RecordError> {
     };
     let mut parts: Vec<Part<'_>> = Vec::new();
     loop {
-        let Some((key, sets, bytes)) = shape::element(rest) else { return Ok(None) };
-        let part = Part { key: bytes_of(key)?, sets, json: &rest[..bytes] };
+        let Some(Element { key, value, bytes }) = shape::element(rest) else { return Ok(None) };
+        let part = Part { key: bytes_of(key)?, sets: value.is_some(), json: &rest[..bytes] };
         // Few: a line of a batch is short, and long ones of older versions are left to the parser.
         if parts.len() == MAX_COMPARED || parts.iter().any(|other| other.key == part.key) {
             return Ok(None);

@@ -3,19 +3,16 @@
 //! Only for payloads whose checksum fits and which [`encode`](super::encode) wrote: the shape is trusted. What does
 //! not have it is left to the parser, which accepts any JSON of the format.
 //!
-//! Why a search for `"key":"…"` in a batch is exact: inside a JSON string a quotation mark stands behind a backslash,
-//! so these bytes can only be a field's name, its colon and its whole value.
-//!
 //! What must hold: what is read here is what the parser reads.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use memchr::memmem;
 
-use super::RecordError;
+use super::{AFTER_BATCH, BEFORE_BATCH, RecordError};
 
 const BEFORE_SET: &[u8] = br#"{"set":{"#;
 const BEFORE_REMOVAL: &[u8] = br#"{"rm":{"#;
+/// Behind the last string of a set or of a removal.
 const AFTER_SET: &[u8] = br#""}}"#;
 
 /// A string of a record as it is written.
@@ -73,23 +70,6 @@ pub(crate) fn set(payload: &[u8]) -> Option<(Text<'_>, Text<'_>)> {
     Some((Text::new(key, base64), Text::new(value, value_base64)))
 }
 
-/// The key of the element of a batch that begins here, whether it sets it, and its bytes; `None` when it has another
-/// shape.
-pub(super) fn element(rest: &[u8]) -> Option<(Text<'_>, bool, usize)> {
-    let (sets, body) = match rest.strip_prefix(BEFORE_SET) {
-        Some(body) => (true, body),
-        None => (false, rest.strip_prefix(BEFORE_REMOVAL)?),
-    };
-    let (base64, body) = field(body, b"key")?;
-    let (key, mut behind) = body.split_at(end_of_text(body)?);
-    if sets {
-        let (_, value) = field(behind.strip_prefix(br#"","#)?, b"value")?;
-        behind = &value[end_of_text(value)?..];
-    }
-    let end = behind.strip_prefix(AFTER_SET)?;
-    Some((Text::new(key, base64), sets, rest.len() - end.len()))
-}
-
 /// What stands behind a field's name and the quotation mark of its value, and whether that is base64.
 fn field<'a>(rest: &'a [u8], name: &[u8]) -> Option<(bool, &'a [u8])> {
     let rest = rest.strip_prefix(b"\"")?.strip_prefix(name)?;
@@ -120,20 +100,49 @@ pub(crate) fn last_word<'a>(payload: &'a [u8], key: &[u8]) -> Option<Result<Word
     if let Some((found, value)) = set(payload) {
         return Some(found.is(key).map(|is| if is { Word::Set(value) } else { Word::Nothing }));
     }
-    let needle = needle(key);
-    let Some(place) = memmem::rfind(payload, &needle) else {
-        // Of a batch in our shape, it would have been found.
-        return payload.starts_with(super::BEFORE_BATCH).then_some(Ok(Word::Nothing));
+    let batch = payload.strip_prefix(BEFORE_BATCH).and_then(|rest| rest.strip_suffix(AFTER_BATCH));
+    let mut rest = batch.unwrap_or(payload);
+    let mut word = Word::Nothing;
+    loop {
+        let found = element(rest)?;
+        match found.key.is(key) {
+            Ok(true) => word = found.value.map_or(Word::Removed, Word::Set),
+            Ok(false) => {}
+            Err(error) => return Some(Err(error)),
+        }
+        match rest[found.bytes..].split_first() {
+            None => return Some(Ok(word)),
+            Some((b',', more)) if batch.is_some() => rest = more,
+            Some(_) => return None,
+        }
+    }
+}
+
+/// One mutation, alone or in a batch.
+pub(super) struct Element<'a> {
+    pub(super) key: Text<'a>,
+    /// `None` for a removal.
+    pub(super) value: Option<Text<'a>>,
+    /// Bytes of its JSON.
+    pub(super) bytes: usize,
+}
+
+/// The mutation that begins here; `None` when it has another shape.
+pub(super) fn element(rest: &[u8]) -> Option<Element<'_>> {
+    let (sets, body) = match rest.strip_prefix(BEFORE_SET) {
+        Some(body) => (true, body),
+        None => (false, rest.strip_prefix(BEFORE_REMOVAL)?),
     };
-    let before = &payload[..place];
-    if before.ends_with(BEFORE_REMOVAL) {
-        return Some(Ok(Word::Removed));
+    let (base64, body) = field(body, b"key")?;
+    let (key, mut behind) = body.split_at(end_of_text(body)?);
+    let mut value = None;
+    if sets {
+        let (base64, body) = field(behind.strip_prefix(br#"","#)?, b"value")?;
+        let (raw, rest) = body.split_at(end_of_text(body)?);
+        (value, behind) = (Some(Text::new(raw, base64)), rest);
     }
-    if !before.ends_with(BEFORE_SET) {
-        return None;
-    }
-    let (base64, rest) = field(payload[place + needle.len()..].strip_prefix(b",")?, b"value")?;
-    Some(Ok(Word::Set(Text::new(&rest[..end_of_text(rest)?], base64))))
+    let end = behind.strip_prefix(AFTER_SET)?;
+    Some(Element { key: Text::new(key, base64), value, bytes: rest.len() - end.len() })
 }
 
 /// What a record says of a key.
@@ -145,13 +154,6 @@ pub(crate) enum Word<'a> {
     Removed,
     /// It is about other keys.
     Nothing,
-}
-
-/// The field of a key as it is written.
-fn needle(key: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(key.len() + key.len() / 2 + 16);
-    super::append_key(&mut bytes, key);
-    bytes
 }
 
 #[cfg(test)]
