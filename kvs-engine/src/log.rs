@@ -11,6 +11,7 @@
 //! * after a failed write or sync nobody hears `Ok` any more, and no sync is tried again;
 //! * the tail's lock is never held across I/O.
 
+mod begin;
 mod commit;
 pub(crate) mod coverage;
 mod cut;
@@ -28,6 +29,7 @@ pub(crate) mod recovery;
 pub(crate) mod segment;
 pub(crate) mod segments;
 pub(crate) mod snapshot;
+pub(crate) mod table;
 mod tail;
 
 pub use framed::options::{LogOptions, LogStats, ReadLimits};
@@ -42,7 +44,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use manifest::Manifest;
 use segment::Segment;
-use segments::SegmentTable;
+use table::SegmentTable;
 use tail::Tail;
 
 /// The most bytes that are queued and not yet written. Appending beyond waits for the disk: memory has a limit.
@@ -112,7 +114,7 @@ pub(crate) struct Log<W> {
     /// Rank 3. Every segment by its slot.
     table: Mutex<SegmentTable>,
     /// What the table holds, for those who read: without its lock.
-    view: arc_swap::ArcSwap<segments::Slots>,
+    view: arc_swap::ArcSwap<table::Slots>,
     /// The number of the next segment's file.
     next_segment: AtomicU64,
     appended_bytes: AtomicU64,

@@ -10,7 +10,7 @@ use crate::completion::Completion;
 use crate::error::{Error, Result};
 use crate::log::frame::{self, Line};
 use crate::log::segment::{self, Segment};
-use crate::log::segments::View;
+use crate::log::table::View;
 use crate::operation::Outcome;
 use crate::storage::{StorageFile, read_exact_at};
 use crate::sync::atomic::Ordering;

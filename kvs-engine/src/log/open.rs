@@ -4,16 +4,14 @@
 //! which one is damaged; every record that was visited is on stable storage; nothing that was cut can come back.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io;
 
 use super::coverage::{Coverage, Folder};
 use super::frame::{self, Line};
 use super::group;
-use super::manifest::{FORMAT_VERSION, MANIFEST_NAME, Manifest, NEW_MANIFEST_NAME, Sealed, SegmentEntry};
+use super::manifest::{FORMAT_VERSION, MANIFEST_NAME, Manifest, NEW_MANIFEST_NAME, Sealed};
 use super::recovery::{self, Scan, Verdict};
-use super::segment::{self, Filling, Segment};
-use super::segments::{SegmentTable, is_full, release_reserves, seal_entry};
-use super::tail::Tail;
+use super::segment::{self, Segment};
+use super::table::SegmentTable;
 use super::{Log, Recovered, Waiter};
 use crate::backup::BACKUP_NAME;
 use crate::error::{Error, Result};
@@ -26,10 +24,10 @@ use crate::sync::{Arc, Condvar, Mutex};
 pub(crate) type Visit<'a> = dyn FnMut(&Arc<Segment>, u64, Line<'_>) -> Result<()> + 'a;
 
 /// A segment that is not sealed, with its bytes and what they say.
-struct Open {
-    segment: Arc<Segment>,
+pub(super) struct Open {
+    pub(super) segment: Arc<Segment>,
     bytes: Vec<u8>,
-    scan: Scan,
+    pub(super) scan: Scan,
     /// Where the last byte ends that was not zero.
     used_end: usize,
 }
@@ -156,11 +154,11 @@ fn remove_garbage(storage: &dyn Storage, manifest: &Manifest) -> Result<u64> {
 }
 
 /// A log that is being opened.
-struct Opening<'a> {
-    storage: &'a dyn Storage,
+pub(super) struct Opening<'a> {
+    pub(super) storage: &'a dyn Storage,
     coverage: &'a Coverage,
-    table: SegmentTable,
-    next_segment: u64,
+    pub(super) table: SegmentTable,
+    pub(super) next_segment: u64,
 }
 
 impl Opening<'_> {
@@ -319,94 +317,6 @@ impl Opening<'_> {
             .and_then(|()| file.sync_data())
             .map_err(|error| Error::io(format!("making {} durable", self.path(&open.segment).display()), error))
     }
-
-    /// Chooses or creates the segment that takes appends, seals the other open ones, and puts that in force.
-    fn start_tail<W>(&mut self, manifest: &mut Manifest, mut open: Vec<Open>, options: &Options) -> Result<Tail<W>> {
-        let failed = |error| Error::io("preparing the log for appends", error);
-        let mut next_sequence = open.last().map_or(manifest.sealed_through + 1, |last| last.scan.expected);
-        next_sequence = next_sequence.max(manifest.durable + 1);
-        // The last one with records goes on; what stands behind it was only prepared. So a process that is killed again
-        // and again does not leave one small segment each time.
-        let last_used = open.iter().rposition(|open| !open.scan.records.is_empty()).unwrap_or(0);
-        let prepared = if open.is_empty() { Vec::new() } else { open.split_off(last_used + 1) };
-        let active = open.pop();
-        let mut empty = Vec::new();
-        for Open { segment, scan, .. } in open.into_iter().chain(prepared) {
-            match seal_of(&scan) {
-                Some(sealed) => {
-                    segment.file.set_length(sealed.bytes).and_then(|()| segment.file.sync_data()).map_err(failed)?;
-                    let _ = segment.sealed.set(sealed);
-                    seal_entry(manifest, segment.id, sealed);
-                    manifest.sealed_through = sealed.last;
-                }
-                None => {
-                    manifest.segments.retain(|entry| entry.id != segment.id);
-                    self.table.remove(&segment);
-                    empty.push(segment);
-                }
-            }
-        }
-        let last = if active.is_some() { None } else { unseal_last(manifest, next_sequence, options) };
-        let created = match (&active, last) {
-            (None, None) => Some(self.create_first(manifest, options).map_err(failed)?),
-            _ => None,
-        };
-        manifest.generation += 1;
-        manifest.durable = next_sequence - 1;
-        manifest.write(self.storage)?;
-        for segment in empty {
-            self.storage.remove(&segment::name_of(segment.id)).map_err(failed)?;
-        }
-        let (segment, end, sealed) = match (active, created, last) {
-            (Some(Open { segment, scan, .. }), ..) => (segment, scan.end_offset as u64, seal_of(&scan)),
-            (None, Some(segment), _) => {
-                let end = segment.header_bytes;
-                (segment, end, None)
-            }
-            (None, None, Some((id, sealed))) => {
-                // Only now: while the manifest called it sealed, the file had to end with its records.
-                let header_bytes = segment::header_line(&manifest.log, id).len() as u64;
-                let reopened = Segment::reopen(self.storage, id, header_bytes, sealed.bytes, options.segment_bytes);
-                (self.table.replace(reopened.map_err(failed)?), sealed.bytes, Some(sealed))
-            }
-            (None, None, None) => unreachable!("a segment was created"),
-        };
-        let (records, first) = sealed.map_or((0, 0), |sealed| (sealed.records, sealed.first));
-        Ok(Tail::new(segment, end, records, first, next_sequence))
-    }
-
-    /// A new segment that takes appends. When there is no space for one, it has room for nothing, so that the store
-    /// can be read and the log, once it runs, looks for space.
-    fn create_first(&mut self, manifest: &mut Manifest, options: &Options) -> io::Result<Arc<Segment>> {
-        let id = self.next_segment;
-        self.next_segment += 1;
-        let create = |capacity| Segment::create(self.storage, &manifest.log, id, capacity, Filling::Zeros);
-        let created = create(options.segment_bytes).or_else(|error| {
-            let full = is_full(&error);
-            if full { create(0) } else { Err(error) }
-        });
-        let segment = Arc::new(created.or_else(|error| {
-            let retry = is_full(&error) && release_reserves(self.storage);
-            if retry { create(0) } else { Err(error) }
-        })?);
-        self.table.insert(Arc::clone(&segment));
-        manifest.segments.push(SegmentEntry { id, sealed: None });
-        Ok(segment)
-    }
-}
-
-/// After a clean end: the log goes on in the last segment when it is less than half full, so that many restarts do not
-/// make many small files. Lists it as one that takes appends.
-fn unseal_last(manifest: &mut Manifest, next_sequence: u64, options: &Options) -> Option<(u64, Sealed)> {
-    let is_last = |sealed: &Sealed| sealed.compacted_at.is_none() && sealed.last + 1 == next_sequence;
-    let (entry, sealed) = manifest
-        .segments
-        .iter_mut()
-        .find_map(|entry| entry.sealed.filter(is_last).map(|sealed| (entry, sealed)))
-        .filter(|(_, sealed)| sealed.bytes < options.segment_bytes / 2)?;
-    entry.sealed = None;
-    manifest.sealed_through = sealed.first - 1;
-    Some((entry.id, sealed))
 }
 
 /// Drops the records from an offset on; returns how many bytes are cut.
@@ -417,19 +327,6 @@ fn cut_off(open: &mut Open, from: usize, expected: u64) -> u64 {
     open.scan.end_offset = from;
     open.scan.expected = expected;
     (end - from) as u64
-}
-
-/// What a segment holds after its end was judged; `None` when it holds nothing.
-fn seal_of(scan: &Scan) -> Option<Sealed> {
-    let first = scan.records.first()?;
-    let last = scan.records.last()?;
-    Some(Sealed {
-        bytes: scan.end_offset as u64,
-        records: scan.records.len() as u64,
-        first: first.sequence,
-        last: last.sequence,
-        compacted_at: None,
-    })
 }
 
 /// Makes a segment known as one to which nothing is appended any more.
