@@ -46,6 +46,8 @@ pub(crate) const NEW_CHECKPOINT_NAME: &str = "CHECKPOINT.new";
 const BLOCK_HEAD_BYTES: usize = 8;
 /// Bytes of an entry.
 const ENTRY_BYTES: usize = 12;
+/// How much is gathered before it is written, in bytes.
+const WRITE_BYTES: usize = 256 * 1024;
 /// The longest line that is read, in bytes: 100,000 segments with room.
 const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -268,12 +270,15 @@ struct Writer<'a> {
     file: &'a dyn StorageFile,
     sequence: u64,
     entries: u64,
+    /// What is not in the file yet: the blocks of a small store are far smaller than a write that is worth its call.
+    buffer: Vec<u8>,
+    /// Where the buffer goes in the file.
     offset: u64,
 }
 
 impl<'a> Writer<'a> {
     fn begin(file: &'a dyn StorageFile, sequence: u64, log: &str, hash_key: HashKey) -> io::Result<Self> {
-        let mut writer = Self { file, sequence, entries: 0, offset: 0 };
+        let mut writer = Self { file, sequence, entries: 0, buffer: Vec::new(), offset: 0 };
         let hash_key = format!("{:032x}", u128::from_be_bytes(hash_key.0));
         writer.line(&Head { checkpoint: HeadFields { version: FORMAT_VERSION, log: log.to_owned(), hash_key } })?;
         Ok(writer)
@@ -297,6 +302,7 @@ impl<'a> Writer<'a> {
     fn finish(mut self, segments: Vec<Covered>) -> io::Result<u64> {
         let entries = self.entries;
         self.line(&Foot { covered: FootFields { entries, segments } })?;
+        self.write_buffer()?;
         self.file.sync_data()?;
         Ok(self.offset)
     }
@@ -309,9 +315,18 @@ impl<'a> Writer<'a> {
     }
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<u64> {
-        write_all_at(self.file, bytes, self.offset)?;
-        self.offset += bytes.len() as u64;
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= WRITE_BYTES {
+            self.write_buffer()?;
+        }
         Ok(bytes.len() as u64)
+    }
+
+    fn write_buffer(&mut self) -> io::Result<()> {
+        write_all_at(self.file, &self.buffer, self.offset)?;
+        self.offset += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
     }
 }
 
