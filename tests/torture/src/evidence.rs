@@ -20,6 +20,8 @@ pub struct Evidence {
     pub rotation: bool,
     /// A manifest was being written.
     pub manifest: bool,
+    /// A checkpoint of the index was being written.
+    pub checkpoint: bool,
 }
 
 impl Evidence {
@@ -36,6 +38,7 @@ impl Evidence {
         for entry in std::fs::read_dir(folder)? {
             let name = entry?.file_name().to_string_lossy().into_owned();
             evidence.manifest |= name == "MANIFEST.new";
+            evidence.checkpoint |= name == "CHECKPOINT.new";
             let Some(id) = name.strip_suffix(".log").and_then(|digits| digits.parse::<u64>().ok()) else { continue };
             let bytes = std::fs::read(folder.join(&name))?;
             let ends_in_zeros = bytes.last().is_none_or(|last| *last == 0);

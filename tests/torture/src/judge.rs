@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -42,7 +43,7 @@ impl Scratch {
     /// # Errors
     /// When there is no room for temporary files.
     pub fn on_disk() -> io::Result<Self> {
-        Ok(Self { folder: TempDir::with_prefix(PREFIX)? })
+        Self::below(&std::env::temp_dir())
     }
 
     /// An empty one in memory, if this machine has such a folder: where what was handed to the operating system counts,
@@ -51,7 +52,15 @@ impl Scratch {
     /// # Errors
     /// When there is no room for temporary files.
     pub fn in_memory() -> io::Result<Self> {
-        TempDir::with_prefix_in(PREFIX, MEMORY_FOLDER).map(|folder| Self { folder }).or_else(|_| Self::on_disk())
+        Self::below(Path::new(MEMORY_FOLDER)).or_else(|_| Self::on_disk())
+    }
+
+    fn below(parent: &Path) -> io::Result<Self> {
+        // The number of the process tells a later one whether this folder is still somebody's.
+        let prefix = format!("{PREFIX}{}-", std::process::id());
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(|| [&std::env::temp_dir(), Path::new(MEMORY_FOLDER)].into_iter().for_each(sweep));
+        Ok(Self { folder: TempDir::with_prefix_in(prefix, parent)? })
     }
 
     /// The data folder, two levels down so that its own creation is among the calls that count.
@@ -102,6 +111,19 @@ impl Scratch {
             reports.extend(Report::parse(line.trim_end()).filter(|_| line.ends_with('\n')).map(|report| (end, report)));
         }
         Ok(Heard { run, reports, errors: std::fs::read_to_string(&errors)? })
+    }
+}
+
+/// Removes what tests left behind that were killed themselves.
+fn sweep(parent: &Path) {
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()).map(str::parse::<u32>);
+        if let Some(Ok(owner)) = owner
+            && !Path::new("/proc").join(owner.to_string()).exists()
+        {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 

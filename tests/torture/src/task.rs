@@ -39,6 +39,8 @@ pub struct Task {
     pub segment_bytes: u64,
     /// As [`Options::compaction_threshold_bytes`].
     pub threshold_bytes: u64,
+    /// As [`Options::checkpoint_bytes`].
+    pub checkpoint_bytes: u64,
 }
 
 impl Task {
@@ -55,6 +57,7 @@ impl Task {
             operations: 0,
             segment_bytes: 4096,
             threshold_bytes: u64::MAX,
+            checkpoint_bytes: 1,
         }
     }
 
@@ -70,6 +73,7 @@ impl Task {
         Options {
             segment_bytes: self.segment_bytes,
             compaction_threshold_bytes: self.threshold_bytes,
+            checkpoint_bytes: self.checkpoint_bytes,
             ..Options::default()
         }
     }
@@ -86,6 +90,7 @@ impl Task {
             self.operations,
             self.segment_bytes,
             self.threshold_bytes,
+            self.checkpoint_bytes,
         ];
         let mut arguments = vec![self.folder.clone().into_os_string(), script.into()];
         arguments.extend(numbers.iter().map(|number| number.to_string().into()));
@@ -98,7 +103,9 @@ impl Task {
         let [folder, script, numbers @ ..] = arguments else { return None };
         let (_, script) = SCRIPTS.iter().find(|(name, _)| script.to_str() == Some(name))?;
         let numbers: Option<Vec<u64>> = numbers.iter().map(|number| number.to_str()?.parse().ok()).collect();
-        let [run, seed, writers, keys, operations, segment_bytes, threshold_bytes] = *numbers? else { return None };
+        let [run, seed, writers, keys, operations, segment_bytes, threshold_bytes, checkpoint_bytes] = *numbers? else {
+            return None;
+        };
         Some(Self {
             folder: folder.into(),
             script: *script,
@@ -109,6 +116,7 @@ impl Task {
             operations,
             segment_bytes,
             threshold_bytes,
+            checkpoint_bytes,
         })
     }
 }

@@ -17,7 +17,7 @@ const WORKLOAD: &str = env!("CARGO_BIN_EXE_workload");
 const WORKERS: usize = 2;
 const KEYS: usize = 8;
 /// What the story consists of; each kind must be hit.
-const KINDS: [&str; 7] = ["open", "set", "remove", "batch", "rotate", "compact", "close"];
+const KINDS: [&str; 8] = ["open", "set", "remove", "batch", "rotate", "compact", "checkpoint", "close"];
 
 /// What was hit, over all workers.
 #[derive(Default)]
@@ -36,6 +36,7 @@ fn kind_of(heard: &Heard, call: &Call) -> String {
         _ => None,
     });
     match call.thread.as_str() {
+        _ if call.file.starts_with("CHECKPOINT") => "checkpoint".to_owned(),
         "kvs-segments" => "rotate".to_owned(),
         "kvs-compact" => "compact".to_owned(),
         _ => phase.unwrap_or_else(|| "open".to_owned()),
@@ -93,7 +94,7 @@ fn a_crash_at_every_system_call_loses_nothing() {
     let began = Instant::now();
     // Every so-many-th point, the recovery is crashed as well.
     let (seeds, double_every, least_points, least_double) =
-        if is_full() { (12, 8, 1_500, 200) } else { (1, 24, 100, 50) };
+        if is_full() { (9, 24, 1_500, 200) } else { (1, 60, 100, 50) };
     let coverage = Mutex::new(Coverage::default());
     for seed in 1..=seeds {
         let (next, ended) = (AtomicU64::new(1), AtomicBool::new(false));

@@ -14,7 +14,7 @@ const IMAGE_MIB: u64 = 24;
 const SEGMENT_BYTES: u64 = 64 * 1024;
 /// What is left to the store on a larger file system, in bytes.
 const ROOM_BYTES: u64 = 3 << 19;
-const VALUE_BYTES: usize = 1_000;
+const VALUE_BYTES: usize = 3_000;
 /// How soon service resumes after space has returned: the store looks once a second.
 const RESUME: Duration = Duration::from_secs(10);
 
@@ -96,7 +96,7 @@ fn a_full_disk_refuses_writes_and_nothing_else() {
         let store = KvStore::open_with(&folder, options()).unwrap();
 
         let full_at = fill(&store, 0);
-        assert!(full_at > 500, "only {full_at} writes fitted");
+        assert!(full_at > 150, "only {full_at} writes fitted");
         assert!(store.stats().read_only, "it says that it is read-only");
         check(&store, 0..full_at, &|_| false);
         assert!(matches!(store.set(key(0), value(1)), Err(Error::NoSpace)), "overwriting needs space as well");
@@ -154,6 +154,7 @@ fn a_process_that_is_killed_on_a_full_disk_opens_its_folder_again() {
         operations: u64::MAX,
         segment_bytes: 16 * 1024,
         threshold_bytes: 8 * 1024,
+        checkpoint_bytes: 8 * 1024,
         ..Task::new(&folder, Script::Mixed)
     };
     for kill in 1..=kills {

@@ -10,7 +10,7 @@ use kvs_torture::{Evidence, Oracle, Process, Random, Report, Script, Task, is_fu
 
 const WORKLOAD: &str = env!("CARGO_BIN_EXE_workload");
 const WRITERS: u64 = 8;
-const KEYS: usize = 160;
+const KEYS: usize = 400;
 /// How long after the wanted number of acknowledgements the kill comes at most, in microseconds: some syncs later.
 const LATEST_KILL_US: u64 = 3_000;
 /// How long after its start a process is killed that is to die while it opens the folder, in microseconds, at most.
@@ -22,11 +22,14 @@ struct Goals {
     acknowledged: u64,
     compactions: u64,
     rotations: u64,
+    checkpoints: u64,
     openings: u64,
 }
 
-const SMALL: Goals = Goals { cycles: 100, acknowledged: 10_000, compactions: 10, rotations: 10, openings: 5 };
-const FULL: Goals = Goals { cycles: 2_000, acknowledged: 1_000_000, compactions: 200, rotations: 200, openings: 100 };
+const SMALL: Goals =
+    Goals { cycles: 100, acknowledged: 10_000, compactions: 10, rotations: 10, checkpoints: 3, openings: 5 };
+const FULL: Goals =
+    Goals { cycles: 2_000, acknowledged: 1_000_000, compactions: 200, rotations: 200, checkpoints: 60, openings: 100 };
 
 #[test]
 fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
@@ -35,7 +38,7 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
     let began = Instant::now();
     let mut random = Random::new(4_711);
     let mut oracle = Oracle::new(KEYS);
-    let (mut cycles, mut compactions, mut rotations, mut manifests, mut openings) = (0, 0, 0, 0, 0);
+    let (mut cycles, mut compactions, mut rotations, mut manifests, mut checkpoints, mut openings) = (0, 0, 0, 0, 0, 0);
     // Each cycle brings its share of the acknowledgements.
     let share = goals.acknowledged * 3 / 2 / goals.cycles;
     while cycles < goals.cycles || oracle.acknowledged < goals.acknowledged {
@@ -48,6 +51,7 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
             operations: u64::MAX,
             segment_bytes: 32 * 1024,
             threshold_bytes: 16 * 1024,
+            checkpoint_bytes: 16 * 1024,
             ..Task::new(&scratch.data(), Script::Mixed)
         };
         let mut process = Process::start(Path::new(WORKLOAD), &task).unwrap();
@@ -81,16 +85,19 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
         compactions += u64::from(evidence.compaction);
         rotations += u64::from(evidence.rotation);
         manifests += u64::from(evidence.manifest);
+        checkpoints += u64::from(evidence.checkpoint);
     }
     let last = Task { keys: KEYS, ..Task::new(&scratch.data(), Script::Probe) };
     probe(Path::new(WORKLOAD), &last.probe(cycles + 1), &mut oracle).unwrap();
     say(&format!(
         "{cycles} kills, {} acknowledged writes by {WRITERS} writers; killed during a compaction {compactions}, a \
-         rotation {rotations}, a change of the manifest {manifests}, an opening {openings}; {:.1} s",
+         rotation {rotations}, a change of the manifest {manifests}, a \
+         checkpoint {checkpoints}, an opening {openings}; {:.1} s",
         oracle.acknowledged,
         began.elapsed().as_secs_f64()
     ));
     assert!(compactions >= goals.compactions, "{compactions} kills hit a compaction, {} must", goals.compactions);
     assert!(rotations >= goals.rotations, "{rotations} kills hit a rotation, {} must", goals.rotations);
+    assert!(checkpoints >= goals.checkpoints, "{checkpoints} kills hit a checkpoint, {} must", goals.checkpoints);
     assert!(openings >= goals.openings, "{openings} kills hit an opening, {} must", goals.openings);
 }

@@ -10,7 +10,7 @@ use kvs_torture::{Evidence, FileSystem, LoopMount, Oracle, Process, Random, Scri
 
 const WORKLOAD: &str = env!("CARGO_BIN_EXE_workload");
 const WRITERS: u64 = 8;
-const KEYS: usize = 120;
+const KEYS: usize = 300;
 const IMAGE_MIB: u64 = 48;
 /// How long a process may go on after the cut: what it tries fails, and it ends.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -37,6 +37,7 @@ fn cut_again_and_again(kind: FileSystem, cuts: u64) -> (Hits, u64) {
         operations: u64::MAX,
         segment_bytes: 24 * 1024,
         threshold_bytes: 16 * 1024,
+        checkpoint_bytes: 8 * 1024,
         ..Task::new(&folder, Script::Mixed)
     };
     for cut in 1..=cuts {

@@ -23,6 +23,8 @@ const EXIT_DEAF: i32 = 4;
 const MAX_BATCH: u64 = 4;
 /// Sets that fill more than two of the smallest segments.
 const FILLING_SETS: usize = 24;
+/// One in so many keys is written most of the time.
+const HOT_SHARE: u64 = 10;
 /// How long a step waits at most for the log's own threads.
 const REST: Duration = Duration::from_millis(500);
 
@@ -278,7 +280,12 @@ impl Workload {
 
     fn one_of_many(&self, store: &KvStore, random: &mut Random) -> bool {
         let keys = self.task.keys as u64;
-        let key = |random: &mut Random| usize::try_from(random.below(keys)).unwrap_or(0);
+        // Most operations are on a few keys: what is written of the others stays in segments that nobody compacts for
+        // long, while the removals of them lie in segments that are soon worth it.
+        let key = |random: &mut Random| {
+            let limit = if random.below(8) == 0 { keys } else { keys / HOT_SHARE };
+            usize::try_from(random.below(limit.max(1))).unwrap_or(0)
+        };
         let chance = random.below(100);
         if chance < 5 {
             self.read(store, key(random));
