@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::Duration;
 
+use kvs_engine::backup::restore;
 use tempfile::TempDir;
 
 use crate::oracle::Oracle;
@@ -15,6 +16,8 @@ use crate::tracer::{self, Plan, Program, Run};
 
 /// How long a small workload may take under the tracer, on a busy machine.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
+/// The folder beside the data where the story makes its backup.
+pub const BACKUP: &str = "backup";
 /// What the names of scratch folders begin with.
 const PREFIX: &str = "kvs-torture-";
 /// Where Linux keeps files in memory.
@@ -143,6 +146,30 @@ pub fn probe(program: &Path, task: &Task, oracle: &mut Oracle) -> Result<(), Str
     match (code, &last) {
         (Some(0), Some(Report::End(how))) if how == "well" => Ok(()),
         _ => Err(format!("the store did not open and close well: exit code {code:?}, {last:?}, {errors}")),
+    }
+}
+
+/// Judges the backup that a story made or was at: one that was reported as made gives a store with all that was there;
+/// another one gives that or is refused. Nothing to judge where the story went on to write after it.
+///
+/// # Errors
+/// What must never be.
+pub fn judge_backup(program: &Path, task: &Task, heard: &Heard, oracle: &Oracle) -> Result<(), String> {
+    let reports = || heard.reports.iter().map(|(_, report)| report);
+    let Some(begun) = reports().position(|report| *report == Report::Phase("backup".to_owned())) else { return Ok(()) };
+    let failed = reports().any(|report| matches!(report, Report::Trouble(text) if text.starts_with("making a backup")));
+    let ended = reports().skip(begun + 1).any(|report| matches!(report, Report::Phase(_)));
+    if reports().skip(begun).any(|report| matches!(report, Report::Intent(..))) {
+        return Ok(());
+    }
+    let restored = task.folder.with_file_name("restored");
+    match restore(task.folder.with_file_name(BACKUP), &restored) {
+        Ok(_) => {
+            let task = Task { folder: restored, ..task.probe(9) };
+            probe(program, &task, &mut oracle.clone()).map_err(|wrong| format!("restored from the backup: {wrong}"))
+        }
+        Err(error) if ended && !failed => Err(format!("a backup that was made can't be restored: {error}")),
+        Err(_) => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use kvs_torture::judge::{Heard, Scratch, hear_all, probe};
+use kvs_torture::judge::{Heard, Scratch, hear_all, judge_backup, probe};
 use kvs_torture::tracer::{Call, Fault, Plan};
 use kvs_torture::{Oracle, Report, Script, Task, is_full, say};
 
@@ -17,7 +17,7 @@ const WORKLOAD: &str = env!("CARGO_BIN_EXE_workload");
 const WORKERS: usize = 2;
 const KEYS: usize = 8;
 /// What the story consists of; each kind must be hit.
-const KINDS: [&str; 8] = ["open", "set", "remove", "batch", "rotate", "compact", "checkpoint", "close"];
+const KINDS: [&str; 9] = ["open", "set", "remove", "batch", "rotate", "compact", "checkpoint", "backup", "close"];
 
 /// What was hit, over all workers.
 #[derive(Default)]
@@ -110,7 +110,9 @@ fn a_crash_at_every_system_call_loses_nothing() {
                             if call % double_every == 0 {
                                 die_twice(&scratch, &oracle, seed, &coverage).map_err(failed)?;
                             }
-                            let task = story(&scratch, seed).probe(2);
+                            let task = story(&scratch, seed);
+                            judge_backup(Path::new(WORKLOAD), &task, &heard, &oracle).map_err(failed)?;
+                            let task = task.probe(2);
                             probe(Path::new(WORKLOAD), &task, &mut oracle.clone()).map_err(failed)?;
                             let mut coverage = coverage.lock().unwrap();
                             *coverage.points.entry(kind_of(&heard, &hit)).or_default() += 1;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use kvs_torture::judge::{Heard, Scratch, hear_all, probe};
+use kvs_torture::judge::{Heard, Scratch, hear_all, judge_backup, probe};
 use kvs_torture::tracer::{self, Errno, Fault, Hit, Plan, Program, Run};
 use kvs_torture::{Oracle, Report, Script, Task, is_full, say};
 
@@ -103,6 +103,7 @@ fn fail_once(call: u64, fault: Fault, seed: u64, outcomes: &Mutex<Outcomes>) -> 
     let mut oracle = Oracle::new(KEYS);
     hear_all(&mut oracle, task.run, &heard.reports).map_err(context)?;
     judge(&heard, fault).map_err(context)?;
+    judge_backup(Path::new(WORKLOAD), &task, &heard, &oracle).map_err(context)?;
     probe(Path::new(WORKLOAD), &task.probe(2), &mut oracle).map_err(context)?;
     let mut outcomes = outcomes.lock().unwrap();
     let end = match heard.reports.last() {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kvs_engine::{Error, KvStore, KvsEngine as _, Mutation};
+use kvs_torture::judge::BACKUP;
 use kvs_torture::report::{key_of, value_of};
 use kvs_torture::{Change, Random, Report, Script, Task};
 
@@ -231,6 +232,9 @@ impl Workload {
         step(&store, vec![Change::Remove(key())]);
         self.phase("flush");
         self.check("flushing", store.flush());
+        self.phase("backup");
+        let copy = store.backup(self.task.folder.with_file_name(BACKUP), &[]).map(|_| ());
+        self.check("making a backup", copy);
         self.phase("close");
         self.close(&store);
         drop(store);
