@@ -20,7 +20,7 @@ use crate::backup::{BACKUP_NAME, Contents};
 use crate::error::{Error, Result};
 use crate::kvs::checkpoint::{self, CHECKPOINT_NAME, NEW_CHECKPOINT_NAME};
 use crate::log::coverage::Folder;
-use crate::log::manifest::{MANIFEST_NAME, Manifest, NEW_MANIFEST_NAME};
+use crate::log::manifest::{Holds, MANIFEST_NAME, Manifest, NEW_MANIFEST_NAME};
 use crate::log::segment;
 use crate::log::segments::is_reserve;
 use crate::storage::{RealStorage, Storage, read_exact_at};
@@ -185,6 +185,7 @@ pub(crate) fn read_manifest(storage: &dyn Storage, names: &[String], report: &mu
         |kind, reason| Finding { kind, file: storage.path(MANIFEST_NAME), offset: 0, bytes: 0, sequence: 0, reason };
     match Manifest::read(storage) {
         Ok(Some(manifest)) => {
+            manifest.check_holds(Holds::Records, storage)?;
             let length = storage.open_to_read(MANIFEST_NAME).and_then(|file| file.length());
             report.count_file(length.map_err(|error| Error::io("reading the manifest", error))?);
             Ok(Some(manifest))

@@ -34,6 +34,9 @@ pub(crate) struct Manifest {
     pub(crate) version: u32,
     /// Which log this is: 32 hexadecimal digits that every segment repeats.
     pub(crate) log: String,
+    /// What its payloads are; absent for records of a store.
+    #[serde(default, skip_serializing_if = "Holds::is_records")]
+    pub(crate) holds: Holds,
     /// Raised by one with each manifest.
     pub(crate) generation: u64,
     /// Every sequence up to this one was durable when the manifest was written.
@@ -43,6 +46,24 @@ pub(crate) struct Manifest {
     pub(crate) sealed_through: u64,
     /// Every segment, by ascending number; those that take appends come last.
     pub(crate) segments: Vec<SegmentEntry>,
+}
+
+/// What the payloads of a log are, so that nobody appends to somebody else's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Holds {
+    /// Mutations of a store.
+    #[default]
+    Records,
+    /// Whatever the owner of a log on its own appends.
+    Entries,
+}
+
+impl Holds {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_records(&self) -> bool {
+        *self == Self::Records
+    }
 }
 
 /// One segment in the manifest.
@@ -138,6 +159,19 @@ impl Manifest {
         bytes
     }
 
+    /// Refuses a log that is somebody else's.
+    ///
+    /// # Errors
+    /// [`Error::WrongFolder`].
+    pub(crate) fn check_holds(&self, holds: Holds, storage: &dyn Storage) -> Result<()> {
+        let reason = match (self.holds, holds) {
+            (Holds::Entries, Holds::Records) => "holds a log on its own, no store; choose another --data-dir",
+            (Holds::Records, Holds::Entries) => "holds a store; choose another folder for the log",
+            (Holds::Records, Holds::Records) | (Holds::Entries, Holds::Entries) => return Ok(()),
+        };
+        Err(Error::WrongFolder { folder: storage.path(""), reason: reason.to_owned() })
+    }
+
     /// Writes this manifest beside the one in force, durably. Nothing has changed yet.
     ///
     /// # Errors
@@ -188,6 +222,7 @@ mod tests {
         Manifest {
             version: FORMAT_VERSION,
             log: "00112233445566778899aabbccddeeff".into(),
+            holds: Holds::Records,
             generation: 4,
             durable: 17,
             sealed_through: 9,

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use super::coverage::{Coverage, Folder};
 use super::frame::{self, Line};
 use super::group;
-use super::manifest::{FORMAT_VERSION, MANIFEST_NAME, Manifest, NEW_MANIFEST_NAME, Sealed};
+use super::manifest::{FORMAT_VERSION, Holds, MANIFEST_NAME, Manifest, NEW_MANIFEST_NAME, Sealed};
 use super::recovery::{self, Scan, Verdict};
 use super::segment::{self, Segment};
 use super::table::SegmentTable;
@@ -89,17 +89,23 @@ impl<W: Waiter> Log<W> {
 }
 
 impl Folder {
-    /// What a folder holds; a new log, without segments, for an empty one.
+    /// What the folder of a store holds; a new log, without segments, for an empty one.
     ///
     /// # Errors
     /// [`Error::Corruption`], [`Error::WrongFolder`], and I/O errors.
     pub(crate) fn read(storage: &dyn Storage) -> Result<Self> {
-        read_or_create(storage).map(|manifest| Self { manifest })
+        Self::read_as(storage, Holds::Records)
+    }
+
+    /// As [`read`](Self::read), for the folder of a log that holds something else than records.
+    pub(crate) fn read_as(storage: &dyn Storage, holds: Holds) -> Result<Self> {
+        read_or_create(storage, holds).map(|manifest| Self { manifest })
     }
 }
 
-fn read_or_create(storage: &dyn Storage) -> Result<Manifest> {
+fn read_or_create(storage: &dyn Storage, holds: Holds) -> Result<Manifest> {
     if let Some(manifest) = Manifest::read(storage)? {
+        manifest.check_holds(holds, storage)?;
         return Ok(manifest);
     }
     let names = storage.list().map_err(|error| Error::io("listing the folder", error))?;
@@ -123,6 +129,7 @@ fn read_or_create(storage: &dyn Storage) -> Result<Manifest> {
     let manifest = Manifest {
         version: FORMAT_VERSION,
         log: id,
+        holds,
         generation: 1,
         durable: 0,
         sealed_through: 0,

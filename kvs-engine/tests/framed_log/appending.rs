@@ -4,9 +4,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use kvs_engine::Error;
 use kvs_engine::log::{FramedLog, LogOptions, ReadLimits};
 use kvs_engine::storage::MemoryStorage;
+use kvs_engine::{Error, KvStore, KvsEngine};
 
 use crate::fixture::{contents, entries, fill, open, open_on, options, payload};
 use crate::hooked::Hooked;
@@ -218,4 +218,19 @@ fn two_processes_do_not_open_one_log() {
     log.append(b"1").unwrap();
     drop(log);
     assert_eq!(FramedLog::open(folder.path(), options()).unwrap().last_sequence(), 1);
+}
+
+/// A store would take the entries for damaged records, and the log would append what is no record.
+#[test]
+fn a_store_and_a_log_do_not_open_each_others_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    FramedLog::open(folder.path(), options()).unwrap().append(b"1").unwrap();
+    let error = KvStore::open(folder.path()).unwrap_err();
+    assert!(matches!(error, Error::WrongFolder { .. }) && error.to_string().contains("no store"), "{error}");
+    let other = tempfile::tempdir().unwrap();
+    KvStore::open(other.path()).unwrap().set("key", "value").unwrap();
+    let error = FramedLog::open(other.path(), options()).unwrap_err();
+    assert!(matches!(error, Error::WrongFolder { .. }) && error.to_string().contains("holds a store"), "{error}");
+    assert_eq!(FramedLog::open(folder.path(), options()).unwrap().last_sequence(), 1);
+    assert_eq!(KvStore::open(other.path()).unwrap().get("key").unwrap(), Some(b"value".to_vec()));
 }

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::log::coverage::{Coverage, Folder};
 use crate::log::group;
 use crate::log::lines::Lines;
+use crate::log::manifest::Holds;
 use crate::log::notices::{Listener, Notice, Notices, Slot};
 use crate::log::places::Places;
 use crate::log::segment::{self, Segment};
@@ -105,7 +106,7 @@ impl Core {
             .lock()
             .map_err(|error| Error::io(format!("locking {}", folder.display()), error))?
             .ok_or(Error::Locked { folder })?;
-        let folder = Folder::read(storage.as_ref())?;
+        let folder = Folder::read_as(storage.as_ref(), Holds::Entries)?;
         let mut places: Option<Places> = None;
         let (log, recovered) = Log::open(
             Arc::clone(&storage),
