@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use kvs_engine::Error;
 use kvs_engine::log::ReadLimits;
@@ -79,38 +81,79 @@ fn cutting_behind_the_end_changes_nothing_and_below_the_beginning_is_refused() {
     assert_eq!((log.first_sequence(), log.last_sequence()), (first, first - 1));
 }
 
-/// Whoever waits for an entry that is cut hears of it before the cut returns, and never of the one that comes instead.
+/// Whoever waits for an entry that is cut hears of it before anything is cut, and never of the one that comes instead.
 #[test]
-fn a_cut_returns_after_everybody_was_told_of_what_it_cuts() {
+fn nothing_is_cut_before_everybody_was_told_of_it() {
     let storage = MemoryStorage::new();
-    let gate = Arc::new(AtomicBool::new(false));
+    let cutting = Arc::new(AtomicBool::new(false));
     let log = {
-        let gate = Arc::clone(&gate);
+        let cutting = Arc::clone(&cutting);
         open_on(Hooked::new(&storage, move |call, name| {
-            if call == "sync" && name == "00000001.log" {
-                wait_until("the sync may go on", || !gate.load(Ordering::SeqCst));
+            // The first two segments are those of an empty log.
+            if call == "create" && name == "00000003.log" {
+                cutting.store(true, Ordering::SeqCst);
             }
             Ok(())
         }))
     };
-    gate.store(true, Ordering::SeqCst);
-    let told = Arc::new(AtomicU64::new(0));
+    wait_until("the next segment is prepared", || segments(&storage).len() == 2);
+    let (entered, told) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     for number in 1..=5 {
-        let told = Arc::clone(&told);
+        let (entered, told, cutting) = (Arc::clone(&entered), Arc::clone(&told), Arc::clone(&cutting));
         log.submit(&payload(1, number), move |result| {
+            entered.store(true, Ordering::SeqCst);
+            // Time enough for a cut that does not wait.
+            let deadline = Instant::now() + Duration::from_millis(100);
+            while !cutting.load(Ordering::SeqCst) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert!(!cutting.load(Ordering::SeqCst), "cut while {number} was told");
             assert_eq!(result.unwrap(), number);
             told.fetch_add(1, Ordering::SeqCst);
         })
         .unwrap();
     }
-    let cut = {
-        let log = log.clone();
-        std::thread::spawn(move || log.truncate_after(2))
-    };
-    gate.store(false, Ordering::SeqCst);
-    cut.join().unwrap().unwrap();
+    wait_until("the first call is made", || entered.load(Ordering::SeqCst));
+    log.truncate_after(2).unwrap();
     assert_eq!(told.load(Ordering::SeqCst), 5);
     assert_eq!(contents(&log), entries(1, 1, 2));
+}
+
+/// Others append while the end is moved again and again: sequences stay without gaps, an entry that was appended after
+/// the last cut is there, and what is found after a crash is what there was.
+#[test]
+fn others_append_while_the_end_moves() {
+    let storage = MemoryStorage::new();
+    let log = open(&storage);
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..3)
+        .map(|_| {
+            let (log, stop) = (log.clone(), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                let mut count = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    log.append(&payload(1, 0)).expect("the disk is in order");
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
+    for _ in 0..40 {
+        let last = log.last_sequence();
+        wait_until("others append", || log.last_sequence() >= last + 6 || writers.iter().any(JoinHandle::is_finished));
+        let after = log.last_sequence() - 4;
+        log.truncate_after(after).unwrap();
+        assert!(log.first_sequence() <= after);
+    }
+    stop.store(true, Ordering::SeqCst);
+    let appended: u64 = writers.into_iter().map(|writer| writer.join().expect("nothing went wrong")).sum();
+    assert!(appended > log.last_sequence(), "{appended} appended, {} left", log.last_sequence());
+    let found = contents(&log);
+    assert!(found.iter().map(|entry| entry.sequence).eq(1..=log.last_sequence()));
+    for (how, disk) in reopenings(&storage) {
+        assert_eq!(contents(&open(&disk)), found, "{how}");
+    }
 }
 
 #[test]
