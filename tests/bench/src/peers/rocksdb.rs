@@ -4,7 +4,10 @@
 use std::ops::Range;
 use std::path::Path;
 
-use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, Options, WriteBatch, WriteOptions};
+use rocksdb::{
+    BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DB, DBCompressionType, Options, WriteBatch,
+    WriteOptions,
+};
 
 use crate::Result;
 use crate::data::Data;
@@ -78,7 +81,10 @@ impl Peer for Rocksdb {
     }
 
     fn compact(&self) -> Result<bool> {
-        self.0.compact_range(None::<&[u8]>, None::<&[u8]>);
+        // The last level too: a full compaction is one that leaves no dead bytes anywhere.
+        let mut options = CompactOptions::default();
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        self.0.compact_range_opt(None::<&[u8]>, None::<&[u8]>, &options);
         Ok(true)
     }
 
