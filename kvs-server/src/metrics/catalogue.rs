@@ -102,6 +102,8 @@ catalogue! {
     ENGINE_SEGMENTS = gauge("kvs_engine_segments", &[], "Files of the log.");
     ENGINE_INDEX_BYTES = gauge("kvs_engine_index_memory_bytes", &[], "Memory of the index.");
     ENGINE_READ_ONLY = gauge("kvs_engine_read_only", &[], "1 while writes are refused for want of space.");
+    ENGINE_CHECKPOINTS = counter("kvs_engine_checkpoints_total", &[], "Checkpoints of the index that were written.");
+    ENGINE_REPLAYED_BYTES = gauge("kvs_engine_replayed_bytes", &[], "Bytes of the log that were read to build the index when the store was opened.");
     ENGINE_TORN_BYTES = gauge("kvs_engine_torn_bytes", &[], "Bytes of an unfinished write that were cut off when the store was opened.");
 
     WAL_FSYNC_DURATION = histogram("kvs_wal_fsync_duration_seconds", &[], DISK, "Time that a sync of the log took.");

@@ -26,6 +26,8 @@ pub(crate) struct EngineMetrics {
     index_bytes: IntGauge,
     read_only: IntGauge,
     torn_bytes: IntGauge,
+    checkpoints: IntCounter,
+    replayed_bytes: IntGauge,
     sync_duration: Histogram,
     syncs: IntCounter,
     group_records: Histogram,
@@ -52,6 +54,8 @@ impl EngineMetrics {
             index_bytes: builder.gauge(&catalogue::ENGINE_INDEX_BYTES),
             read_only: builder.gauge(&catalogue::ENGINE_READ_ONLY),
             torn_bytes: builder.gauge(&catalogue::ENGINE_TORN_BYTES),
+            checkpoints: builder.counter(&catalogue::ENGINE_CHECKPOINTS),
+            replayed_bytes: builder.gauge(&catalogue::ENGINE_REPLAYED_BYTES),
             sync_duration: builder.histogram(&catalogue::WAL_FSYNC_DURATION),
             syncs: builder.counter(&catalogue::WAL_FSYNCS),
             group_records: builder.histogram(&catalogue::WAL_GROUP_RECORDS),
@@ -75,6 +79,8 @@ impl EngineMetrics {
             compaction_reclaimed_bytes,
             compaction_failures,
             compacting,
+            checkpoints,
+            replayed_bytes,
             torn_bytes,
             read_only,
         } = *stats;
@@ -90,6 +96,8 @@ impl EngineMetrics {
         raise(&self.reclaimed_bytes, compaction_reclaimed_bytes);
         raise(&self.failures, compaction_failures);
         self.in_progress.set(i64::from(compacting));
+        raise(&self.checkpoints, checkpoints);
+        self.replayed_bytes.set(int(replayed_bytes));
         self.torn_bytes.set(int(torn_bytes));
         self.read_only.set(i64::from(read_only));
     }
