@@ -17,6 +17,7 @@ pub mod log;
 mod memory;
 mod operation;
 mod options;
+pub mod repair;
 mod scan;
 #[cfg(feature = "sled")]
 mod sled;

@@ -202,7 +202,8 @@ pub struct Entries<E> {
 }
 
 impl<E: KvsEngine> Entries<E> {
-    pub(crate) fn new(engine: E, scan: Scan) -> Self {
+    /// All entries from where `scan` begins.
+    pub fn new(engine: E, scan: Scan) -> Self {
         Self { engine, scan, page: Vec::new().into_iter(), complete: false }
     }
 }

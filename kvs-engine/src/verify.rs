@@ -103,6 +103,11 @@ pub fn verify(folder: impl AsRef<Path>) -> Result<Report> {
 /// As [`verify`].
 pub fn verify_storage(storage: &dyn Storage) -> Result<Report> {
     let _lock = lock(storage)?;
+    check_folder(storage)
+}
+
+/// As [`verify_storage`], for who has locked the folder.
+pub(crate) fn check_folder(storage: &dyn Storage) -> Result<Report> {
     let mut report = Report::default();
     let names = sorted_names(storage)?;
     let manifest = read_manifest(storage, &names, &mut report)?;
