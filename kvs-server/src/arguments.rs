@@ -6,16 +6,31 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Args, Parser};
 use kvs_protocol::config::{LogConfig, ServerConfig};
 use kvs_protocol::names::{EngineName, LogFormat, PoolStrategy, SyncMode};
 
 use crate::error::ServerError;
 use crate::settings::Settings;
+use crate::verbs::Verb;
 
 /// A persistent key-value store: JSON lines over TCP, every write durable before it is acknowledged.
+///
+/// Without a command it serves. The commands look after the data of a store that no server has open.
 #[derive(Debug, Parser)]
-#[command(name = "kvs-server", version, max_term_width = 110)]
+#[command(name = "kvs-server", version, max_term_width = 110, args_conflicts_with_subcommands = true)]
+pub struct CommandLine {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+
+    /// How to serve.
+    #[command(flatten)]
+    pub arguments: Arguments,
+}
+
+/// How to serve.
+#[derive(Debug, Args)]
 pub struct Arguments {
     /// Where clients connect; port 0 takes a free one [default: 127.0.0.1:4000]
     #[arg(long, value_name = "IP:PORT", env = "KVS_ADDR", hide_env_values = true)]

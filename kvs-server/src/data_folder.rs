@@ -37,6 +37,14 @@ impl DataFolder {
         Ok(folder)
     }
 
+    /// Whether the folder holds data already.
+    ///
+    /// # Errors
+    /// [`ServerError::Io`].
+    pub fn holds_data(&self) -> Result<bool, ServerError> {
+        Ok(engine_of(&self.path)?.is_some())
+    }
+
     /// The folder that was named: its data decides, an engine that was asked for must agree.
     fn named(path: PathBuf, wanted: Option<EngineName>) -> Result<Self, ServerError> {
         let found = engine_of(&path)?;

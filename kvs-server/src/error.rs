@@ -9,6 +9,15 @@ use kvs_protocol::termination::{TerminationCause, TerminationMessage};
 
 use crate::pool::PoolError;
 
+/// The exit code for wrong arguments or configuration,
+pub const EXIT_USAGE: u8 = 2;
+/// for damaged data,
+pub const EXIT_DAMAGED: u8 = 65;
+/// for a disk that can't be read or written,
+const EXIT_IO: u8 = 74;
+/// and for everything else.
+const EXIT_FAILURE: u8 = 1;
+
 /// Why a server could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -83,6 +92,17 @@ impl ServerError {
             Self::Engine(kvs_engine::Error::Poisoned { .. }) => TerminationCause::Poisoned,
             Self::Engine(kvs_engine::Error::WrongFolder { .. }) => TerminationCause::WrongEngine,
             Self::Listen { .. } | Self::Engine(_) | Self::Pool(_) | Self::Io { .. } => TerminationCause::Failure,
+        }
+    }
+
+    /// The exit code of the program, by the convention of BSD's sysexits where one of them fits.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Configuration(_) => EXIT_USAGE,
+            Self::Engine(kvs_engine::Error::Corruption { .. }) => EXIT_DAMAGED,
+            Self::Engine(kvs_engine::Error::Io { .. }) | Self::Io { .. } => EXIT_IO,
+            _ => EXIT_FAILURE,
         }
     }
 

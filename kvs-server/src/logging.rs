@@ -37,6 +37,12 @@ pub fn start(config: &LogConfig) -> Result<(), ServerError> {
     Ok(())
 }
 
+/// How a verb logs: for people, and only what they should know.
+#[must_use]
+pub fn of_verbs() -> LogConfig {
+    LogConfig { level: Some("warn".into()), format: Some(LogFormat::Text) }
+}
+
 /// Standard error, which whoever started the server may have closed (`kvs-server 2>&1 | head -1`): then what is logged
 /// is lost, and nothing else. A panic, which is what a failed write to it is by default, would end the server.
 struct Unheard;

@@ -1,24 +1,28 @@
 //! bin `kvs-server`: arguments, logging, run, exit code.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use kvs_server::{Arguments, ServerError, Stop, one_line, raise_limit, run, start_logging};
-
-/// The exit code for wrong arguments or configuration.
-const EXIT_USAGE: u8 = 2;
+use kvs_server::{
+    Arguments, CommandLine, EXIT_DAMAGED, EXIT_USAGE, ServerError, Stop, Verb, Verdict, one_line, raise_limit, run,
+    start_logging, verb_logging,
+};
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    match CommandLine::try_parse() {
+        Ok(CommandLine { verb: Some(verb), .. }) => look_after(verb),
+        Ok(CommandLine { verb: None, arguments }) => serve(arguments),
         Err(error) if error.use_stderr() => {
             say(&one_line(&error));
-            return ExitCode::from(EXIT_USAGE);
+            ExitCode::from(EXIT_USAGE)
         }
         // Help and version go to standard output.
         Err(error) => error.exit(),
-    };
+    }
+}
+
+fn serve(arguments: Arguments) -> ExitCode {
     let mut termination_log = arguments.termination_log();
     let result = arguments.settings().and_then(|settings| {
         termination_log.clone_from(&settings.termination_log);
@@ -34,7 +38,26 @@ fn main() -> ExitCode {
     if matches!(error, ServerError::Configuration(_)) { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
 }
 
+fn look_after(verb: Verb) -> ExitCode {
+    raise_limit();
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let result = start_logging(&verb_logging()).and_then(|()| verb.run(&mut out));
+    let printed = out.flush();
+    match (result, printed) {
+        (Ok(Verdict::Sound), Ok(())) => ExitCode::SUCCESS,
+        (Ok(Verdict::Damaged), Ok(())) => ExitCode::from(EXIT_DAMAGED),
+        (Err(error), _) => {
+            say(&error.to_string());
+            ExitCode::from(error.exit_code())
+        }
+        (Ok(_), Err(error)) => {
+            say(&format!("cannot print the result: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// The last word on standard error; if that is closed, the exit code says enough.
 fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "kvs-server: {line}");
+    let _ = writeln!(io::stderr(), "kvs-server: {line}");
 }

@@ -38,7 +38,7 @@ fn wrong_arguments_get_one_clear_line() {
     let here = tempdir().unwrap();
     for (arguments, expected) in [
         (&["--frob"][..], "unexpected argument '--frob' found"),
-        (&["stray"], "unexpected argument 'stray' found"),
+        (&["stray"], "unrecognized subcommand 'stray'"),
         (&["--addr"], "a value is required for '--addr <IP:PORT>' but none was supplied"),
         (&["--addr", "localhost"], "invalid value 'localhost' for '--addr <IP:PORT>'"),
         (&["--addr", "127.0.0.1:99999"], "invalid value '127.0.0.1:99999'"),
