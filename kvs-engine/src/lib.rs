@@ -25,6 +25,7 @@ mod stats;
 pub mod storage;
 mod sync;
 pub mod verify;
+mod zoo;
 
 pub use completion::{Complete, Completion};
 pub use engine::KvsEngine;

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kvs_engine::storage::{MemoryStorage, Storage as _};
 use kvs_engine::{Error, KvStore, KvsEngine, Mutation, Options};
-use support::{Model, Random, content_of, data_files, is_full, open_with, tiny, wait_until};
+use support::{Model, Random, content_of, data_files, figure, is_full, open_with, tiny, wait_until};
 
 /// Threads that flip bits, each in a copy of its own.
 const FLIPPERS: usize = 2;
@@ -178,7 +178,7 @@ fn after_a_clean_end_no_flipped_bit_is_accepted() {
             });
         }
     });
-    println!("{flips:?} flips, {logs} segments and {} other files", files.len() - logs);
+    figure(&format!("{flips:?} flips, {logs} segments and {} other files", files.len() - logs));
     assert!(flips.into_inner() > 10_000);
     assert!(reported(&disk, &model, "nothing flipped").is_none());
 }
@@ -225,7 +225,7 @@ fn after_a_kill_only_a_line_without_its_end_is_cut() {
             behind += 1;
         }
     }
-    println!("{in_lines} flips in lines, {behind} behind them");
+    figure(&format!("{in_lines} flips in lines, {behind} behind them"));
     assert!(in_lines > 10_000 && behind > 300, "{in_lines} flips in lines, {behind} behind them");
 }
 

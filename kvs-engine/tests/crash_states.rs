@@ -16,7 +16,7 @@ use kvs_engine::storage::{MemoryStorage, Storage};
 use kvs_engine::{KvStore, KvsEngine};
 use support::recording::{Note, Player, Promises, Recording, broken_promise};
 use support::workload::{apply, ask, changes, contents};
-use support::{Model, Random, content_of, is_full, keep_for_a_person, open_with, tiny};
+use support::{Model, Random, content_of, figure, is_full, keep_for_a_person, open_with, tiny};
 
 /// States that are looked at.
 const STATES: u64 = 10_000;
@@ -146,7 +146,11 @@ fn every_state_that_a_power_failure_leaves_has_what_was_acknowledged() {
             });
         }
     });
-    println!("{wanted} states, {} crashes of a recovery, {} stories", second.into_inner(), stories.into_inner());
+    figure(&format!(
+        "{wanted} states, {} crashes of a recovery, {} stories",
+        second.into_inner(),
+        stories.into_inner()
+    ));
 }
 
 /// Makes states after each call of a story until `go_on` says that it is enough.

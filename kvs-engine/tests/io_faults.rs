@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use kvs_engine::storage::{Fault, FaultKind, FaultyStorage, MemoryStorage, Storage as _};
 use kvs_engine::{Error, KvStore, KvsEngine};
 use support::workload::{Change, apply, ask, changes, contents, keys_of};
-use support::{Model, Random, is_full, open_with, tiny, wait_until};
+use support::{Model, Random, figure, is_full, open_with, tiny, wait_until};
 
 const EIO: i32 = 5;
 const EINTR: i32 = 4;
@@ -195,7 +195,7 @@ fn every_failing_call_is_an_error_and_loses_nothing() {
         }
     });
     let injected = injected.into_inner();
-    println!("{injected} faults injected");
+    figure(&format!("{injected} faults injected"));
     let least = if is_full() { 5_000 } else { 1_000 };
     assert!(injected >= least, "only {injected} faults were met");
 }
@@ -242,6 +242,6 @@ fn a_sync_that_failed_is_never_believed_when_it_is_tried_again() {
         }
         sync += 1;
     }
-    println!("{sync} syncs failed");
+    figure(&format!("{sync} syncs failed"));
     assert!(sync > 40, "the story makes only {sync} syncs");
 }

@@ -18,7 +18,7 @@ use history::{Action, Event, is_explained};
 use kvs_engine::storage::MemoryStorage;
 use kvs_engine::{Error, KvStore, KvsEngine};
 use support::slow::Slow;
-use support::{Random, is_full, tiny, wait_until};
+use support::{Random, figure, is_full, tiny, wait_until};
 
 /// Histories that are checked.
 const HISTORIES: u64 = 120;
@@ -165,5 +165,5 @@ fn histories_across_losses_of_power_are_linearizable() {
             assert!(is_explained(&events), "history {seed}, key {key}: {events:#?}");
         }
     }
-    println!("{wanted} histories");
+    figure(&format!("{wanted} histories"));
 }

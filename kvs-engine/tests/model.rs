@@ -15,7 +15,7 @@ use kvs_engine::{Error, KvStore, KvsEngine, Mutation, Options, SyncPolicy};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
-use support::{Random, is_full, open_with, tiny};
+use support::{Random, figure, is_full, open_with, tiny};
 
 const CASES: u32 = 1_000;
 const CASES_IN_FULL: u32 = 100_000;
@@ -171,7 +171,11 @@ impl Pair {
 
     /// Opens what the last process left and finds out which of the possible states it is in.
     fn open(&mut self, disk: MemoryStorage) -> Result<(), TestCaseError> {
-        self.store = open_with(&disk, &self.options).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let left = disk.after_kill();
+        self.store = open_with(&disk, &self.options).map_err(|error| {
+            let folder = support::keep_for_a_person(&left, "model");
+            TestCaseError::fail(format!("opening {}: {error}", folder.display()))
+        })?;
         self.disk = disk;
         let found = self.contents()?;
         let Some(state) = self.states.iter().rev().find(|state| **state == found) else {
@@ -217,5 +221,5 @@ fn random_stories_with_crashes_agree_with_a_map() {
             });
         }
     });
-    println!("{cases} stories");
+    figure(&format!("{cases} stories"));
 }

@@ -15,6 +15,7 @@ use crate::operation::Outcome;
 use crate::storage::{StorageFile, read_exact_at};
 use crate::sync::atomic::Ordering;
 use crate::sync::{Arc, thread_local};
+use crate::zoo;
 
 /// How much of a scratch buffer a thread keeps, in bytes: more than nearly every record.
 const MAX_SCRATCH_BYTES: usize = 64 * 1024;
@@ -116,13 +117,13 @@ impl Core {
             })??;
             if let Some(value) = word {
                 let offset = place.offset();
-                return Ok(match segment.is_settled(offset) {
+                return Ok(match segment.is_settled(offset) || zoo::bug("shown-before-durable") {
                     true => Look::Settled(value),
                     false => Look::Record { value, segment: Arc::clone(segment), offset },
                 });
             }
         }
-        match removed_at <= self.log.settled_sequence() {
+        match removed_at <= self.log.settled_sequence() || zoo::bug("absence-shown-before-durable") {
             true => Ok(Look::Settled(None)),
             false => Ok(Look::Removal { sequence: removed_at }),
         }

@@ -14,6 +14,7 @@ use crate::options::SyncPolicy;
 use crate::storage::write_all_at;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Arc, MutexGuard, PoisonError};
+use crate::zoo;
 
 impl<W: Waiter> Log<W> {
     /// Has the log's own thread make durable what was appended. For callers who do not wait.
@@ -88,10 +89,14 @@ impl<W: Waiter> Log<W> {
     }
 
     fn sync_group(&self, dirty: &[Arc<Segment>]) -> Result<()> {
+        if zoo::bug("acknowledge-before-sync") {
+            return Ok(());
+        }
         for segment in dirty {
             segment
                 .file
                 .sync_data()
+                .or_else(|error| if zoo::bug("retried-sync") { segment.file.sync_data() } else { Err(error) })
                 .map_err(|error| self.poison(format!("syncing {} failed: {error}", self.path_of(segment))))?;
             self.syncs.fetch_add(1, Ordering::Relaxed);
         }

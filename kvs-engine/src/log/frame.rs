@@ -20,6 +20,8 @@
 //! What must hold: no line with a flipped bit is accepted; a line says by itself where it ends, and that agrees with
 //! its newline.
 
+use crate::zoo;
+
 /// Bytes before the payload.
 pub(crate) const PREFIX_BYTES: usize = 40;
 /// Bytes of a line that are not payload.
@@ -109,10 +111,10 @@ pub(crate) fn read_line(bytes: &[u8]) -> Result<Line<'_>, Defect> {
     let (length, sequence, lag, checksum) = read_prefix(prefix).ok_or(Defect::Prefix)?;
     let end = PREFIX_BYTES + length;
     let Some(&newline) = bytes.get(end) else { return Err(Defect::Incomplete) };
-    if newline != b'\n' {
+    if newline != b'\n' && !zoo::bug("trusted-length") {
         return Err(if newline == 0 { Defect::Incomplete } else { Defect::End });
     }
-    if crc32c::crc32c(&bytes[8..end]) != checksum {
+    if crc32c::crc32c(&bytes[8..end]) != checksum && !zoo::bug("skipped-checksum") {
         return Err(Defect::Checksum);
     }
     Ok(Line { sequence, lag, payload: &bytes[PREFIX_BYTES..end] })

@@ -14,6 +14,7 @@
 
 use crate::log::frame::{self, Defect};
 use crate::log::group::Unfinished;
+use crate::zoo;
 
 /// The unit that a disk writes whole, in bytes: what a torn write leaves out is a multiple of it.
 pub(crate) const SECTOR_BYTES: usize = 512;
@@ -79,7 +80,7 @@ impl Scan {
         let (offset, expected) =
             self.unfinished.map_or((self.end_offset, self.expected), |group| (group.offset, group.sequence));
         let reason = match self.end {
-            End::Clean if self.unfinished.is_none() => return Verdict::Clean,
+            End::Clean if self.unfinished.is_none() || zoo::bug("half-a-batch-accepted") => return Verdict::Clean,
             End::Clean => "lines of a group are missing",
             End::Damaged(defect) => defect.reason(),
             End::OutOfOrder => "the record before this one is missing",
@@ -88,9 +89,14 @@ impl Scan {
             End::Clean => false,
             // Between two segments, the end of the earlier one may be what is torn.
             End::OutOfOrder => self.end_offset != start,
+            End::Damaged(_) if zoo::bug("damage-called-torn") => false,
             End::Damaged(_) => is_whole_line(&bytes[self.end_offset..], self.end_offset),
         };
-        if expected <= durable || whole { Verdict::Corrupt(reason) } else { Verdict::Torn { offset, expected } }
+        if (expected <= durable || whole) && !zoo::bug("truncated-in-the-middle") {
+            Verdict::Corrupt(reason)
+        } else {
+            Verdict::Torn { offset, expected }
+        }
     }
 }
 

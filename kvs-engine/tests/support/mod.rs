@@ -7,6 +7,7 @@ pub(crate) mod slow;
 pub(crate) mod workload;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,6 +53,13 @@ impl Random {
 /// Whether the long version of a suite is wanted (`KVS_TORTURE=full`).
 pub(crate) fn is_full() -> bool {
     std::env::var("KVS_TORTURE").is_ok_and(|value| value == "full")
+}
+
+/// Says what a suite has done: to standard error, past the test runner, when the long version runs.
+pub(crate) fn figure(text: &str) {
+    if is_full() {
+        let _ = writeln!(std::io::stderr(), "    {text}");
+    }
 }
 
 /// Small segments, eager compaction and frequent checkpoints, so that a short story has them all.

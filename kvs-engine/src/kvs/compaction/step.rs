@@ -32,6 +32,7 @@ use crate::log::segments::is_full;
 use crate::storage::write_all_at;
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
+use crate::zoo;
 
 /// How many bytes of output are gathered before they are written.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -73,14 +74,19 @@ impl Core {
             .filter_map(|other| other.sealed.get().copied())
             .collect();
         let droppable = |sequence: u64| {
-            others.iter().all(|other| other.first > sequence || other.compacted_at.is_some_and(|at| at >= sequence))
+            zoo::bug("removal-dropped-too-early")
+                || others
+                    .iter()
+                    .all(|other| other.first > sequence || other.compacted_at.is_some_and(|at| at >= sequence))
         };
 
         let segment = self.log.create_output().map_err(|error| self.output_failed("creating", error))?;
         let name = segment::name_of(segment.id);
         let written = self.write_output(&inputs, segment, known, &droppable).and_then(|output| {
             // What made records dead must be durable before they are gone.
-            self.log.flush()?;
+            if !zoo::bug("compaction-before-sync") {
+                self.log.flush()?;
+            }
             let sealed = (output.sealed.records > 0).then_some((&output.segment, output.sealed));
             self.log.replace(&inputs, sealed)?;
             Ok(output)
@@ -164,7 +170,7 @@ impl Core {
         }
         output
             .write_buffer()
-            .and_then(|()| output.segment.file.sync_data())
+            .and_then(|()| if zoo::bug("compacted-not-synced") { Ok(()) } else { output.segment.file.sync_data() })
             .map_err(|error| self.output_failed("syncing", error))?;
         Ok(output)
     }
@@ -230,8 +236,12 @@ impl Core {
         let segment = self.log.adopt(segment, sealed);
         for Move { hash, old, offset, bytes } in moves {
             let new = Location::new(segment.slot(), offset, old.is_batch(), bytes);
+            if zoo::bug("stale-index-after-swap") {
+                continue;
+            }
             let mut shard = self.index.lock(hash);
-            if shard.replace(hash, old, new) {
+            let raced = shard.candidates(hash).next().filter(|_| zoo::bug("compaction-over-a-racing-write"));
+            if shard.replace(hash, raced.unwrap_or(old), new) {
                 segment.live_bytes.fetch_add(new.charge_bytes(), Ordering::Relaxed);
                 self.live_bytes.fetch_add(new.charge_bytes(), Ordering::Relaxed);
                 self.live_bytes.fetch_sub(old.charge_bytes(), Ordering::Relaxed);
