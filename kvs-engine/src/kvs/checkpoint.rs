@@ -23,6 +23,8 @@
 //!
 //! It holds nothing that the log does not hold: one that is damaged or does not fit is not used, and the log is read.
 
+#[cfg(test)]
+mod slots;
 mod write;
 
 use std::collections::BTreeMap;
@@ -31,7 +33,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::index::{HashKey, Index, SHARDS, Shard};
-use super::location::Location;
+use super::location::{Location, MAX_SLOTS};
 use crate::log::coverage::{Coverage, CoveredSegment, Folder};
 use crate::log::frame;
 use crate::log::manifest::FORMAT_VERSION;
@@ -167,6 +169,9 @@ pub(super) fn read(storage: &dyn Storage, folder: &Folder) -> Result<Start, Unus
     // By slot, since every entry asks: a slot that is no more, or was never listed, has no segment.
     let mut alive = Vec::new();
     for Covered { slot, id, sealed_bytes, kept_bytes } in segments.into_iter().filter(|known| folder.lists(known.id)) {
+        if slot >= MAX_SLOTS {
+            return Err(Unusable::Damaged("a slot that no segment has"));
+        }
         let place = slot as usize;
         if place >= alive.len() {
             alive.resize(place + 1, false);

@@ -11,6 +11,8 @@
 //!
 //! Rounding adds less than 8 bytes up to 8 KiB and less than one part in 128 above.
 
+use crate::log::segment::MAX_FILE_BYTES;
+
 const OFFSET_BITS: u32 = 30;
 const CHARGE_BITS: u32 = 13;
 const MANTISSA_BITS: u32 = 10;
@@ -20,6 +22,9 @@ const MAX_MANTISSA: u64 = (1 << MANTISSA_BITS) - 1;
 const CHARGE_MASK: u64 = (1 << CHARGE_BITS) - 1;
 /// No record begins at or beyond this offset, so no segment is larger.
 pub(crate) const MAX_SEGMENT_BYTES: u64 = 1 << OFFSET_BITS;
+const _: () = assert!(MAX_SEGMENT_BYTES >= MAX_FILE_BYTES, "every file that is read can be pointed at");
+/// No segment has this slot or a higher one.
+pub(crate) const MAX_SLOTS: u32 = 1 << (u64::BITS - OFFSET_BITS - 1 - CHARGE_BITS);
 
 /// Where a key's record is. Never zero, so that zero can mean "no entry".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

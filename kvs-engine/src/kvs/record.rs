@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::limits::MAX_BATCH_OPERATIONS;
 use crate::log::frame::OVERHEAD_BYTES;
 use crate::log::group;
 use crate::operation::Mutation;
@@ -129,6 +130,8 @@ pub(crate) enum RecordError {
     Fields,
     #[error("the record has a batch inside a batch")]
     Nested,
+    #[error("the record has more mutations than a batch can have")]
+    Long,
 }
 
 /// One mutation of a record.
@@ -143,6 +146,7 @@ pub(crate) struct Element<'a> {
 /// The mutations of a record in order, and whether they are a batch.
 pub(crate) fn decode(payload: &[u8]) -> Result<(Vec<Element<'_>>, bool), RecordError> {
     match serde_json::from_slice(payload)? {
+        Read::Batch(elements) if elements.len() > MAX_BATCH_OPERATIONS => Err(RecordError::Long),
         Read::Batch(elements) => {
             let elements =
                 elements.into_iter().map(|element| decode_element(element.get())).collect::<Result<_, _>>()?;
@@ -259,6 +263,9 @@ mod tests {
         ] {
             assert!(decode(payload.as_bytes()).is_err(), "{payload}");
         }
+        let removals = |count| join_batch(&vec![r#"{"rm":{"key":"a"}}"#; count]);
+        assert!(decode(&removals(MAX_BATCH_OPERATIONS)).is_ok());
+        assert!(matches!(decode(&removals(MAX_BATCH_OPERATIONS + 1)), Err(RecordError::Long)));
     }
 
     proptest! {

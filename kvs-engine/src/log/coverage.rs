@@ -59,6 +59,6 @@ impl Folder {
 
     /// Whether a segment is part of the log.
     pub(crate) fn lists(&self, id: u64) -> bool {
-        self.manifest.segments.iter().any(|entry| entry.id == id)
+        self.manifest.lists(id)
     }
 }

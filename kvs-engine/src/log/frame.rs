@@ -120,6 +120,15 @@ pub(crate) fn read_line(bytes: &[u8]) -> Result<Line<'_>, Defect> {
     Ok(Line { sequence, lag, payload: &bytes[PREFIX_BYTES..end] })
 }
 
+/// The line at the beginning of `bytes`, for who tries many beginnings behind damage. No payload holds a newline or a
+/// zero byte, so where the first of them is not the end that is announced, the checksum is not even computed: trying
+/// what stands behind each of them takes time in proportion to the bytes, whatever lengths they announce.
+pub(crate) fn find_line(bytes: &[u8]) -> Option<Line<'_>> {
+    let end = announced_bytes(bytes)?;
+    let stop = PREFIX_BYTES + memchr::memchr2(b'\n', 0, &bytes[PREFIX_BYTES..])?;
+    if end == stop + 1 { read_line(bytes).ok() } else { None }
+}
+
 /// The length of the whole line, newline included, that a prefix announces; `None` when it is no prefix. Not checked
 /// by the checksum yet: whoever allocates by it must bound it first.
 pub(crate) fn announced_bytes(prefix: &[u8]) -> Option<usize> {

@@ -11,6 +11,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::frame;
+use super::segment::MAX_FILE_BYTES;
 use super::segments::{is_full, release_reserves};
 use crate::error::{Error, Result};
 use crate::storage::{Storage, read_all, write_all_at};
@@ -26,6 +27,10 @@ pub(crate) const FORMAT_VERSION: u32 = 2;
 pub(crate) const OLDEST_VERSION: u32 = 1;
 /// The largest manifest that is read, in bytes: 100,000 segments of 150 bytes each, with room.
 const MAX_MANIFEST_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The largest sequence, generation or segment's number that is read: no log gets there, so counting on is safe. At a
+/// million records a second it would take 146,000 years.
+pub(crate) const MAX_NUMBER: u64 = 1 << 62;
 
 /// The list of segments and what goes with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,6 +153,9 @@ impl Manifest {
         if line.sequence != payload.manifest.generation {
             return Err(corrupt("generation and sequence differ"));
         }
+        if let Some(reason) = payload.manifest.defect() {
+            return Err(corrupt(reason));
+        }
         Ok(Some(Self { version: FORMAT_VERSION, ..payload.manifest }))
     }
 
@@ -171,6 +179,32 @@ impl Manifest {
             (Holds::Records, Holds::Records) | (Holds::Entries, Holds::Entries) => return Ok(()),
         };
         Err(Error::WrongFolder { folder: storage.path(""), reason: reason.to_owned() })
+    }
+
+    /// What in it no program writes, whatever the segments hold. Whoever counts on from its numbers relies on this.
+    fn defect(&self) -> Option<&'static str> {
+        let Self { version: _, log: _, holds: _, generation, durable, sealed_through, segments } = self;
+        let is_sound = |sealed: Sealed| {
+            let Sealed { bytes, records, first, last, compacted_at } = sealed;
+            let is_counted = (1..=last).contains(&first) && records > 0 && records <= last - first + 1;
+            is_counted && last.max(compacted_at.unwrap_or(0)) <= MAX_NUMBER && bytes <= MAX_FILE_BYTES
+        };
+        if [*generation, *durable, *sealed_through].into_iter().any(|number| number > MAX_NUMBER) {
+            return Some("a number is larger than any that is written");
+        }
+        if !segments.is_sorted_by(|one, other| one.id < other.id) {
+            return Some("the segments are not in the order of their numbers");
+        }
+        if segments.last().is_some_and(|last| last.id > MAX_NUMBER) {
+            return Some("a segment's number is larger than any that is written");
+        }
+        let sealed = segments.iter().filter_map(|entry| entry.sealed);
+        (!sealed.into_iter().all(is_sound)).then_some("what it says of a sealed segment can't be")
+    }
+
+    /// Whether a segment is listed.
+    pub(crate) fn lists(&self, id: u64) -> bool {
+        self.segments.binary_search_by_key(&id, |entry| entry.id).is_ok()
     }
 
     /// Writes this manifest beside the one in force, durably. Nothing has changed yet.
@@ -247,6 +281,33 @@ mod tests {
         let next = Manifest { generation: 5, ..example() };
         next.write(&storage).unwrap();
         assert_eq!(Manifest::read(&storage.after_power_loss(|| false)).unwrap(), Some(next));
+    }
+
+    #[test]
+    fn numbers_that_nobody_writes_are_corruption() {
+        let sealed = |sealed| vec![SegmentEntry { id: 1, sealed: Some(sealed) }];
+        let sound = Sealed { bytes: 500, records: 5, first: 1, last: 9, compacted_at: None };
+        let entry = |id| SegmentEntry { id, sealed: None };
+        let damaged = [
+            Manifest { generation: u64::MAX, ..example() },
+            Manifest { durable: u64::MAX, ..example() },
+            Manifest { sealed_through: u64::MAX, ..example() },
+            Manifest { segments: vec![entry(u64::MAX)], ..example() },
+            Manifest { segments: vec![entry(2), entry(1)], ..example() },
+            Manifest { segments: vec![entry(1), entry(1)], ..example() },
+            Manifest { segments: sealed(Sealed { first: 0, ..sound }), ..example() },
+            Manifest { segments: sealed(Sealed { last: 0, ..sound }), ..example() },
+            Manifest { segments: sealed(Sealed { last: u64::MAX, ..sound }), ..example() },
+            Manifest { segments: sealed(Sealed { records: 10, ..sound }), ..example() },
+            Manifest { segments: sealed(Sealed { bytes: u64::MAX, ..sound }), ..example() },
+            Manifest { segments: sealed(Sealed { compacted_at: Some(u64::MAX), ..sound }), ..example() },
+        ];
+        for manifest in damaged {
+            let storage = MemoryStorage::new();
+            manifest.write(&storage).unwrap();
+            let error = Manifest::read(&storage).expect_err("nobody writes such a manifest");
+            assert!(matches!(error, Error::Corruption { .. }), "{manifest:?}: {error}");
+        }
     }
 
     #[test]

@@ -144,11 +144,10 @@ fn remove_garbage(storage: &dyn Storage, manifest: &Manifest) -> Result<u64> {
     let failed = |error| Error::io("removing what a crash left over", error);
     let mut highest = manifest.segments.iter().map(|entry| entry.id).max().unwrap_or(0);
     for name in storage.list().map_err(failed)? {
-        let listed = |id| manifest.segments.iter().any(|entry| entry.id == id);
         let garbage = match segment::id_of(&name) {
             Some(id) => {
                 highest = highest.max(id);
-                !listed(id)
+                !manifest.lists(id)
             }
             // A backup that is opened as a store is one from here on.
             None => name == NEW_MANIFEST_NAME || name == BACKUP_NAME,
@@ -169,16 +168,29 @@ pub(super) struct Opening<'a> {
 }
 
 impl Opening<'_> {
+    /// Opens all segments and gives each its slot.
+    fn open_segments(&mut self, manifest: &Manifest) -> Result<Vec<Arc<Segment>>> {
+        let open = |id| Segment::open(self.storage, &manifest.log, id).map(Arc::new);
+        let segments: Vec<Arc<Segment>> =
+            manifest.segments.iter().map(|entry| open(entry.id)).collect::<Result<_>>()?;
+        // Those first that the checkpoint calls by a slot. The others may have a lower number: a segment can be listed
+        // long after its number was taken.
+        for segment in &segments {
+            if let Some(known) = self.coverage.segments.get(&segment.id) {
+                self.table.insert_at(known.slot, Arc::clone(segment));
+            }
+        }
+        for segment in segments.iter().filter(|segment| !self.coverage.segments.contains_key(&segment.id)) {
+            self.table.insert(Arc::clone(segment));
+        }
+        Ok(segments)
+    }
+
     /// Reads all segments and visits the records of the sealed ones; returns the others.
     fn read_segments(&mut self, manifest: &Manifest, visit: &mut Visit<'_>) -> Result<Vec<Open>> {
         let mut open = Vec::new();
         let mut expected = manifest.sealed_through + 1;
-        for entry in &manifest.segments {
-            let segment = Arc::new(Segment::open(self.storage, &manifest.log, entry.id)?);
-            match self.coverage.segments.get(&entry.id) {
-                Some(known) => self.table.insert_at(known.slot, Arc::clone(&segment)),
-                None => self.table.insert(Arc::clone(&segment)),
-            }
+        for (entry, segment) in manifest.segments.iter().zip(self.open_segments(manifest)?) {
             if let Some(sealed) = entry.sealed
                 && self.coverage.is_complete(entry.id, sealed)
             {
@@ -229,7 +241,7 @@ impl Opening<'_> {
             found.records += 1;
             found.first = if found.first == 0 { line.sequence } else { found.first.min(line.sequence) };
             found.last = found.last.max(line.sequence);
-            expected = line.sequence + 1;
+            expected = line.sequence.saturating_add(1);
             offset += line.bytes();
         }
         if found != sealed {

@@ -18,6 +18,8 @@ use crate::zoo;
 
 /// The unit that a disk writes whole, in bytes: what a torn write leaves out is a multiple of it.
 pub(crate) const SECTOR_BYTES: usize = 512;
+/// How many beginnings of a line are tried before one newline: more newlines than that are not damaged at once.
+const MAX_TRIES: usize = 64;
 
 /// One record found in a segment's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +119,7 @@ pub(crate) fn scan(bytes: &[u8], start: usize, mut expected: Option<u64>) -> Sca
                 unfinished = Unfinished::after(unfinished, offset, line.sequence, line.payload);
                 records.push(Found { offset, bytes: line.bytes(), sequence: line.sequence });
                 offset += line.bytes();
-                expected = Some(line.sequence + 1);
+                expected = Some(line.sequence.saturating_add(1));
             }
             Ok(_) => break End::OutOfOrder,
             Err(defect) => break End::Damaged(defect),
@@ -159,13 +161,13 @@ fn durable_behind(rest: &[u8]) -> u64 {
     let mut durable = 0;
     let mut offset = 0;
     while let Some(bytes) = rest.get(offset..) {
-        match frame::read_line(bytes) {
-            Ok(line) => {
+        match frame::find_line(bytes) {
+            Some(line) => {
                 durable = durable.max(line.durable_sequence());
                 offset += line.bytes();
             }
             // A line begins behind a newline or, where sectors are missing, behind zeros.
-            Err(_) => {
+            None => {
                 let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
                 if zeros > 0 {
                     offset += zeros;
@@ -182,9 +184,24 @@ fn durable_behind(rest: &[u8]) -> u64 {
 /// Where the next valid line begins at or behind `from`, for who must go on behind damage. Every offset is tried: where
 /// a newline or a length is damaged, the lines behind it are not. A value that quotes a line is none: a quote inside a
 /// record is escaped, so that its payload is no record.
+///
+/// Before one newline only [`MAX_TRIES`] beginnings are tried whose length fits it, so that a file which is made of such
+/// beginnings does not take time in proportion to the square of its length.
 pub(crate) fn next_line(bytes: &[u8], from: usize) -> Option<usize> {
-    (from..bytes.len())
-        .find(|offset| frame::looks_like_line(&bytes[*offset..]) && frame::read_line(&bytes[*offset..]).is_ok())
+    let (mut newline, mut tries) = (0, 0);
+    for offset in (from..bytes.len()).filter(|offset| frame::looks_like_line(&bytes[*offset..])) {
+        let payload = offset + frame::PREFIX_BYTES;
+        if newline < payload {
+            newline = payload + memchr::memchr(b'\n', &bytes[payload..])?;
+            tries = 0;
+        }
+        let fits = frame::announced_bytes(&bytes[offset..]) == Some(newline + 1 - offset);
+        tries += usize::from(fits);
+        if fits && tries <= MAX_TRIES && frame::read_line(&bytes[offset..]).is_ok() {
+            return Some(offset);
+        }
+    }
+    None
 }
 
 /// Whether there is nothing but zeros.
@@ -250,6 +267,28 @@ mod tests {
         }
         assert_eq!(next_line(&bytes, 0), Some(0));
         assert_eq!(next_line(&bytes, starts[2] + 1), None);
+    }
+
+    #[test]
+    fn what_stands_behind_damage_is_searched_in_time_in_proportion_to_its_length() {
+        // Beginnings of lines that all announce the last newline; no checksum fits.
+        let example = |bytes: usize, between: &str| {
+            let mut example = Vec::with_capacity(bytes);
+            while example.len() + 100 < bytes {
+                let length = bytes - example.len() - frame::OVERHEAD_BYTES;
+                example.extend_from_slice(format!("00000000 {length:08x} {:016x} ffff {between}", 1).as_bytes());
+            }
+            example.resize(bytes - 1, b'x');
+            example.push(b'\n');
+            example
+        };
+        let started = std::time::Instant::now();
+        for between in ["\n", "\0", "x"] {
+            assert_eq!(durable_behind(&example(16 * 1024 * 1024, between)), 0);
+            assert_eq!(next_line(&example(4 * 1024 * 1024, between), 0), None);
+        }
+        // In proportion it takes a second or two; else it would take many minutes.
+        assert!(started.elapsed() < std::time::Duration::from_secs(60), "{:?}", started.elapsed());
     }
 
     #[test]

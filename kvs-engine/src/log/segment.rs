@@ -8,7 +8,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::frame;
-use super::manifest::{FORMAT_VERSION, OLDEST_VERSION, Sealed};
+use super::manifest::{FORMAT_VERSION, MAX_NUMBER, OLDEST_VERSION, Sealed};
 use super::segments::is_full;
 use crate::error::{Error, Result};
 use crate::storage::{Mapped, Storage, StorageFile, read_exact_at, write_all_at};
@@ -21,6 +21,8 @@ const NAME_SUFFIX: &str = ".log";
 const FILL_BYTES: usize = 1024 * 1024;
 /// From so many bytes a group is large: its transfer takes as long as marking its blocks.
 const LARGE_GROUP_BYTES: u64 = 64 * 1024;
+/// The longest file of a segment, in bytes: a record's place has 30 bits for its offset.
+pub(crate) const MAX_FILE_BYTES: u64 = 1 << 30;
 /// The longest header line, in bytes: what is read to check it.
 pub(crate) const MAX_HEADER_BYTES: usize = 256;
 
@@ -83,7 +85,7 @@ pub(crate) fn name_of(id: u64) -> String {
 pub(crate) fn id_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(NAME_SUFFIX)?;
     let id = digits.parse().ok()?;
-    (name_of(id) == name).then_some(id)
+    (name_of(id) == name && id <= MAX_NUMBER).then_some(id)
 }
 
 /// The header line of a segment.
@@ -155,6 +157,9 @@ impl Segment {
             Err(error) => return Err(failed(error)),
         };
         let length = file.length().map_err(failed)?;
+        if length > MAX_FILE_BYTES {
+            return Err(corrupt("the file is larger than any segment"));
+        }
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX).min(MAX_HEADER_BYTES)];
         read_exact_at(file.as_ref(), &mut bytes, 0).map_err(failed)?;
         let line = frame::read_line(&bytes).map_err(|defect| corrupt(defect.reason()))?;
@@ -311,6 +316,17 @@ mod tests {
         assert_eq!(id_of("7.log"), None);
         assert_eq!(id_of("MANIFEST"), None);
         assert_eq!(id_of(&name_of(123_456_789_012)), Some(123_456_789_012));
+        assert_eq!(id_of(&name_of(u64::MAX)), None, "no number could come behind it");
+    }
+
+    #[test]
+    fn a_file_of_any_length_costs_no_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = crate::storage::RealStorage::create(folder.path()).unwrap();
+        Segment::create(&storage, "aaaa", 1, 4096, Filling::Zeros).unwrap();
+        storage.open(&name_of(1)).unwrap().set_length(MAX_FILE_BYTES + 1).unwrap();
+        let error = Segment::open(&storage, "aaaa", 1).unwrap_err().to_string();
+        assert!(error.contains("larger than any segment"), "{error}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::kvs::record;
 use crate::log::frame;
 use crate::log::manifest::{MANIFEST_NAME, Manifest, Sealed};
 use crate::log::recovery::{self, Scan, Verdict};
-use crate::log::segment;
+use crate::log::segment::{self, MAX_FILE_BYTES};
 use crate::storage::{Storage, StorageFile, read_all};
 
 /// A segment that is not sealed, with its bytes.
@@ -72,10 +72,14 @@ fn read(storage: &dyn Storage, name: &str, report: &mut Report) -> Result<Option
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io(format!("opening {}", storage.path(name).display()), error)),
     };
-    let bytes = file
-        .length()
-        .and_then(|length| read_all(file.as_ref(), length))
-        .map_err(|error| Error::io(format!("reading {}", storage.path(name).display()), error))?;
+    let failed = |error| Error::io(format!("reading {}", storage.path(name).display()), error);
+    let length = file.length().map_err(failed)?;
+    let bytes = read_all(file.as_ref(), length.min(MAX_FILE_BYTES)).map_err(failed)?;
+    if length > MAX_FILE_BYTES {
+        let reason = "the file is larger than any segment; what is beyond was not read".to_owned();
+        let (kind, file, bytes) = (FindingKind::WrongLength, storage.path(name), length - MAX_FILE_BYTES);
+        report.add(Finding { kind, file, offset: MAX_FILE_BYTES, bytes, sequence: 0, reason });
+    }
     report.count_file(bytes.len() as u64);
     Ok(Some(bytes))
 }
@@ -156,7 +160,7 @@ fn check_lines(path: &Path, bytes: &[u8], start: usize, mut expected: Option<u64
         found.records += 1;
         found.first = if found.first == 0 { line.sequence } else { found.first.min(line.sequence) };
         found.last = found.last.max(line.sequence);
-        expected = expected.map(|_| line.sequence + 1);
+        expected = expected.map(|_| line.sequence.saturating_add(1));
         offset = end;
         found.bytes = end as u64;
     }
