@@ -9,7 +9,7 @@ mod backup;
 mod batch;
 pub(crate) mod checkpoint;
 mod compaction;
-mod index;
+pub(crate) mod index;
 mod location;
 mod mutate;
 mod read;

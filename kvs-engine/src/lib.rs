@@ -11,6 +11,8 @@ mod completion;
 pub mod dump;
 mod engine;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod kvs;
 pub mod limits;
 pub mod log;
