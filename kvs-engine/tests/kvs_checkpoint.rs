@@ -268,3 +268,46 @@ fn a_checkpoint_says_nothing_that_is_not_durable() {
     let found = open(&storage.after_power_loss(|| false)).expect("a legal crash is never refused");
     assert!(found.stats().keys > 0 && found.stats().keys <= written);
 }
+
+/// A checkpoint calls segments by their numbers. When all of them are gone and new ones come, none may get a number that
+/// the checkpoint still knows: it would point into the middle of other records.
+#[test]
+fn a_checkpoint_never_mistakes_a_new_segment_for_one_that_is_gone() {
+    let storage = MemoryStorage::new();
+    let open = |checkpoint_bytes| {
+        let options = Options {
+            segment_bytes: 4 * 1024,
+            checkpoint_bytes,
+            compaction_threshold_bytes: u64::MAX,
+            ..Options::default()
+        };
+        KvStore::open_storage(Arc::new(storage.clone()), options).expect("a store that opens")
+    };
+    let key = |number: u64| format!("key-{number}");
+
+    let store = open(1);
+    (0..60).for_each(|number| store.set(key(number), "a".repeat(100)).expect("written"));
+    store.close().expect("closed, with a checkpoint");
+    drop(store);
+    let checkpoint = content_of(&storage);
+
+    // From here on no checkpoint is due. Everything that the last one knows of goes.
+    let store = open(u64::MAX);
+    (0..60).for_each(|number| store.remove(key(number)).expect("removed"));
+    store.compact().expect("compacted");
+    store.compact().expect("compacted, with the removals");
+    store.close().expect("closed");
+    drop(store);
+    let store = open(u64::MAX);
+    (100..160).for_each(|number| store.set(key(number), "b".repeat(77)).expect("written"));
+    store.close().expect("closed");
+    drop(store);
+    assert_eq!(content_of(&storage), checkpoint, "it is still the old checkpoint");
+
+    let store = open(u64::MAX);
+    for number in 0..160 {
+        let wanted = (number >= 100).then(|| "b".repeat(77).into_bytes());
+        assert_eq!(store.get(key(number)).expect("readable"), wanted, "key {number}");
+    }
+    assert_eq!(store.stats().keys, 60);
+}

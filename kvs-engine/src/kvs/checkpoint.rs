@@ -166,6 +166,7 @@ pub(super) fn read(storage: &dyn Storage, folder: &Folder) -> Result<Start, Unus
     }
     let mut start = Start { index, bytes, ..Start::empty() };
     start.coverage.sequence = sequence + u64::from(zoo::bug("checkpoint-without-a-racing-write"));
+    start.coverage.highest_segment = segments.iter().map(|known| known.id).max().unwrap_or(0);
     // By slot, since every entry asks: a slot that is no more, or was never listed, has no segment.
     let mut alive = Vec::new();
     for Covered { slot, id, sealed_bytes, kept_bytes } in segments.into_iter().filter(|known| folder.lists(known.id)) {

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::checkpoint::{self, Cadence, Start, Unusable};
+use super::checkpoint::{self, CHECKPOINT_NAME, Cadence, Start, Unusable};
 use super::index::Index;
 use super::location::MAX_SEGMENT_BYTES;
 use super::replay;
@@ -194,6 +194,11 @@ fn start_of(storage: &dyn Storage) -> Result<Start> {
     match checkpoint::read(storage, &Folder::read(storage)?) {
         Ok(start) => return Ok(start),
         Err(Unusable::Missing) => {}
+        Err(reason @ Unusable::Io(_)) => {
+            // It could be read another day, and would then know numbers of segments that were given to new ones.
+            tracing::warn!(%reason, "the index's checkpoint is taken away: the whole log is read");
+            storage.remove(CHECKPOINT_NAME).map_err(|error| Error::io("removing the checkpoint", error))?;
+        }
         Err(reason) => tracing::warn!(%reason, "the index's checkpoint is not used: the whole log is read"),
     }
     Ok(Start::empty())

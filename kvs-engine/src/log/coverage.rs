@@ -12,6 +12,9 @@ pub(crate) struct Coverage {
     /// Segments that were there, by number. What is in another one is not known, whatever its sequence: a compaction
     /// may have moved it there.
     pub(crate) segments: BTreeMap<u64, CoveredSegment>,
+    /// The highest number that the checkpoint knows, also of a segment that is gone: a new one must not get it, or the
+    /// checkpoint, which stays, would take it for the old one.
+    pub(crate) highest_segment: u64,
 }
 
 /// A segment of which a checkpoint knows.

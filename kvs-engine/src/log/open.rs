@@ -59,7 +59,7 @@ impl<W: Waiter> Log<W> {
         let mut open = opening.read_segments(&manifest, visit)?;
         let recovered = opening.settle_end(&manifest, &mut open, visit)?;
         // Only now: of a folder that is refused, nothing may go that a person could still need.
-        opening.next_segment = remove_garbage(storage.as_ref(), &manifest)?;
+        opening.next_segment = remove_garbage(storage.as_ref(), &manifest)?.max(coverage.highest_segment + 1);
         let tail = opening.start_tail(&mut manifest, open, &options)?;
         let next_segment = AtomicU64::new(opening.next_segment);
         let view = arc_swap::ArcSwap::new(opening.table.view());
@@ -139,7 +139,7 @@ fn read_or_create(storage: &dyn Storage, holds: Holds) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// Removes files that the manifest does not list; returns the lowest number that no segment ever had.
+/// Removes files that the manifest does not list; returns a number above those of all segments that are there.
 fn remove_garbage(storage: &dyn Storage, manifest: &Manifest) -> Result<u64> {
     let failed = |error| Error::io("removing what a crash left over", error);
     let mut highest = manifest.segments.iter().map(|entry| entry.id).max().unwrap_or(0);
