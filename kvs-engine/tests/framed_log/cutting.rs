@@ -119,6 +119,44 @@ fn nothing_is_cut_before_everybody_was_told_of_it() {
     assert_eq!(contents(&log), entries(1, 1, 2));
 }
 
+/// An append that comes while the end is moved waits for that and goes behind the new end: it is not given a place in
+/// what is cut.
+#[test]
+fn an_append_during_a_cut_goes_behind_the_new_end() {
+    let storage = MemoryStorage::new();
+    let cutting = Arc::new(AtomicBool::new(false));
+    let appended = Arc::new(AtomicU64::new(0));
+    let log = {
+        let (cutting, appended) = (Arc::clone(&cutting), Arc::clone(&appended));
+        open_on(Hooked::new(&storage, move |call, name| {
+            if call == "create" && name == "00000003.log" {
+                cutting.store(true, Ordering::SeqCst);
+                // Time enough for an append that does not wait.
+                let deadline = Instant::now() + Duration::from_millis(200);
+                while appended.load(Ordering::SeqCst) == 0 && Instant::now() < deadline {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+            Ok(())
+        }))
+    };
+    wait_until("the next segment is prepared", || segments(&storage).len() == 2);
+    fill(&log, 1, 6);
+    let append = {
+        let (log, cutting, appended) = (log.clone(), Arc::clone(&cutting), Arc::clone(&appended));
+        std::thread::spawn(move || {
+            wait_until("the log is being cut", || cutting.load(Ordering::SeqCst));
+            appended.store(log.append(&payload(2, 4)).expect("the disk is in order"), Ordering::SeqCst);
+        })
+    };
+    log.truncate_after(3).unwrap();
+    append.join().unwrap();
+    assert_eq!(appended.load(Ordering::SeqCst), 4);
+    let expected = [entries(1, 1, 3), entries(2, 4, 4)].concat();
+    assert_eq!(contents(&log), expected);
+    assert_eq!(contents(&open(&storage.after_power_loss(|| false))), expected);
+}
+
 /// Others append while the end is moved again and again: sequences stay without gaps, an entry that was appended after
 /// the last cut is there, and what is found after a crash is what there was.
 #[test]
