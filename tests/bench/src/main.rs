@@ -128,7 +128,7 @@ fn measure(run: &Run, figures: &[Box<dyn figure::Figure>], results: &std::path::
     }
     let mut bench = Bench::new(&run.folder.join("data"), Scale::new(run.quick, run.rounds))?;
     println!("{}", machine::description());
-    let mut failures = Vec::new();
+    let (mut failures, mut times) = (Vec::new(), Vec::new());
     for figure in figures {
         let start = Instant::now();
         let measured = figure::run(figure.as_ref(), &mut bench, &peers);
@@ -138,8 +138,9 @@ fn measure(run: &Run, figures: &[Box<dyn figure::Figure>], results: &std::path::
         for row in &rows {
             println!("{}", report::block(row));
         }
-        eprintln!("{} took {:.0} s\n", figure.name(), start.elapsed().as_secs_f64());
+        times.push(format!("{} {:.0} s", figure.name(), start.elapsed().as_secs_f64()));
         failures.extend(measured.failures);
     }
+    println!("times: {}\n", times.join(", "));
     Ok(failures)
 }
