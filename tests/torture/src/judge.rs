@@ -130,21 +130,25 @@ fn sweep(parent: &Path) {
     }
 }
 
-/// Opens a folder without any fault and judges what is in it, and whether it takes a write.
+/// Opens a folder without any fault and judges what is in it, and whether it takes a write. Gives the bytes of the torn
+/// tail that were cut.
 ///
 /// # Errors
 /// What must never be.
-pub fn probe(program: &Path, task: &Task, oracle: &mut Oracle) -> Result<(), String> {
+pub fn probe(program: &Path, task: &Task, oracle: &mut Oracle) -> Result<u64, String> {
     let mut process = Process::start(program, task).map_err(|error| error.to_string())?;
     oracle.begin(task.run);
-    let mut last = None;
+    let (mut last, mut torn_bytes) = (None, 0);
     while let Some(report) = process.next_report() {
         oracle.hear(&report)?;
+        if let Report::Opened(bytes) = report {
+            torn_bytes += bytes;
+        }
         last = Some(report);
     }
     let (code, errors) = process.finish().map_err(|error| error.to_string())?;
     match (code, &last) {
-        (Some(0), Some(Report::End(how))) if how == "well" => Ok(()),
+        (Some(0), Some(Report::End(how))) if how == "well" => Ok(torn_bytes),
         _ => Err(format!("the store did not open and close well: exit code {code:?}, {last:?}, {errors}")),
     }
 }
@@ -166,7 +170,9 @@ pub fn judge_backup(program: &Path, task: &Task, heard: &Heard, oracle: &Oracle)
     match restore(task.folder.with_file_name(BACKUP), &restored) {
         Ok(_) => {
             let task = Task { folder: restored, ..task.probe(9) };
-            probe(program, &task, &mut oracle.clone()).map_err(|wrong| format!("restored from the backup: {wrong}"))
+            probe(program, &task, &mut oracle.clone())
+                .map(|_| ())
+                .map_err(|wrong| format!("restored from the backup: {wrong}"))
         }
         Err(error) if ended && !failed => Err(format!("a backup that was made can't be restored: {error}")),
         Err(_) => Ok(()),

@@ -38,6 +38,8 @@ mod calls {
 pub enum Fault {
     /// The process is killed as it enters the call.
     Kill,
+    /// A write takes half of its bytes, and the process is killed as it returns; another call kills at its entry.
+    KillHalfway,
     /// The call fails with this error number, once.
     Once(Errno),
     /// This call and all later ones of its name fail.
@@ -172,6 +174,7 @@ enum AtExit {
     Fail(Errno),
     /// The count that the program had given, which it may look at again.
     RestoreCount(u64),
+    Kill,
 }
 
 struct Tracer<'a> {
@@ -217,6 +220,7 @@ impl Tracer<'_> {
                 AtExit::Nothing => return Ok(()),
                 AtExit::Fail(errno) => calls::set_result(&mut registers, errno),
                 AtExit::RestoreCount(count) => calls::set_count(&mut registers, count),
+                AtExit::Kill => return Ok(kill(self.pid, Signal::SIGKILL)?),
             }
             return Ok(ptrace::setregs(thread, registers)?);
         }
@@ -244,13 +248,14 @@ impl Tracer<'_> {
                 self.inside.insert(thread, AtExit::Fail(errno));
                 Ok(ptrace::setregs(thread, registers)?)
             }
-            Fault::ShortWrite => {
-                if let Some(count) = calls::count_of_write(&registers).filter(|count| *count > 1) {
-                    calls::set_count(&mut registers, count / 2);
-                    self.inside.insert(thread, AtExit::RestoreCount(count));
-                    ptrace::setregs(thread, registers)?;
-                }
-                Ok(())
+            Fault::ShortWrite | Fault::KillHalfway => {
+                let dies = self.plan.fault == Fault::KillHalfway;
+                let Some(count) = calls::count_of_write(&registers).filter(|count| *count > 1) else {
+                    return if dies { Ok(kill(self.pid, Signal::SIGKILL)?) } else { Ok(()) };
+                };
+                calls::set_count(&mut registers, count / 2);
+                self.inside.insert(thread, if dies { AtExit::Kill } else { AtExit::RestoreCount(count) });
+                Ok(ptrace::setregs(thread, registers)?)
             }
         }
     }

@@ -24,6 +24,9 @@ const KINDS: [&str; 9] = ["open", "set", "remove", "batch", "rotate", "compact",
 struct Coverage {
     points: BTreeMap<String, u64>,
     calls: BTreeSet<Call>,
+    /// Deaths in the middle of a write, and how many of them left a torn tail.
+    halves: u64,
+    torn: u64,
     double: u64,
     double_calls: BTreeSet<Call>,
     failures: Vec<String>,
@@ -54,9 +57,9 @@ fn story(scratch: &Scratch, seed: u64) -> Task {
 }
 
 /// One death; returns what it hit, or `None` when the story came to its end before.
-fn die_once(seed: u64, call: u64) -> Result<Option<(Scratch, Oracle, Heard)>, String> {
+fn die_once(seed: u64, call: u64, fault: Fault) -> Result<Option<(Scratch, Oracle, Heard)>, String> {
     let scratch = Scratch::in_memory().map_err(|error| error.to_string())?;
-    let plan = Plan { call, fault: Fault::Kill };
+    let plan = Plan { call, fault };
     let task = story(&scratch, seed);
     let heard = scratch.trace(Path::new(WORKLOAD), &task, plan).map_err(|error| error.to_string())?;
     let mut oracle = Oracle::new(KEYS);
@@ -89,6 +92,29 @@ fn die_twice(scratch: &Scratch, oracle: &Oracle, seed: u64, coverage: &Mutex<Cov
     Ok(())
 }
 
+/// One death, judged, and all those of its recovery if they are asked for; returns the call that it hit, or `None` when
+/// the story came to its end before.
+fn die_at(seed: u64, call: u64, fault: Fault, twice: bool, coverage: &Mutex<Coverage>) -> Result<Option<Call>, String> {
+    let Some((scratch, oracle, heard)) = die_once(seed, call, fault)? else { return Ok(None) };
+    let hit = heard.run.hit.as_ref().map(|hit| hit.call.clone()).unwrap();
+    let failed = |wrong| format!("{fault:?} at {hit:?}: {wrong}");
+    if twice {
+        die_twice(&scratch, &oracle, seed, coverage).map_err(failed)?;
+    }
+    let task = story(&scratch, seed);
+    judge_backup(Path::new(WORKLOAD), &task, &heard, &oracle).map_err(failed)?;
+    let torn = probe(Path::new(WORKLOAD), &task.probe(2), &mut oracle.clone()).map_err(failed)?;
+    let mut coverage = coverage.lock().unwrap();
+    if fault == Fault::KillHalfway {
+        coverage.halves += 1;
+        coverage.torn += u64::from(torn > 0);
+    } else {
+        *coverage.points.entry(kind_of(&heard, &hit)).or_default() += 1;
+        coverage.calls.insert(hit.clone());
+    }
+    Ok(Some(hit))
+}
+
 #[test]
 fn a_crash_at_every_system_call_loses_nothing() {
     let began = Instant::now();
@@ -103,21 +129,12 @@ fn a_crash_at_every_system_call_loses_nothing() {
                 scope.spawn(|| {
                     while !ended.load(Ordering::Relaxed) {
                         let call = next.fetch_add(1, Ordering::Relaxed);
-                        let outcome = die_once(seed, call).and_then(|died| {
-                            let Some((scratch, oracle, heard)) = died else { return Ok(false) };
-                            let hit = heard.run.hit.as_ref().unwrap().call.clone();
-                            let failed = |wrong| format!("{hit:?}: {wrong}");
-                            if call % double_every == 0 {
-                                die_twice(&scratch, &oracle, seed, &coverage).map_err(failed)?;
-                            }
-                            let task = story(&scratch, seed);
-                            judge_backup(Path::new(WORKLOAD), &task, &heard, &oracle).map_err(failed)?;
-                            let task = task.probe(2);
-                            probe(Path::new(WORKLOAD), &task, &mut oracle.clone()).map_err(failed)?;
-                            let mut coverage = coverage.lock().unwrap();
-                            *coverage.points.entry(kind_of(&heard, &hit)).or_default() += 1;
-                            coverage.calls.insert(hit);
-                            Ok(true)
+                        let died = die_at(seed, call, Fault::Kill, call % double_every == 0, &coverage);
+                        // Where the call is a write: dies once more, with half of its bytes in the file.
+                        let outcome = died.and_then(|hit| match hit {
+                            None => Ok(false),
+                            Some(hit) if !["write", "pwrite64"].contains(&hit.name) => Ok(true),
+                            Some(_) => die_at(seed, call, Fault::KillHalfway, false, &coverage).map(|_| true),
                         });
                         match outcome {
                             Ok(true) => {}
@@ -136,10 +153,12 @@ fn a_crash_at_every_system_call_loses_nothing() {
     let points: u64 = coverage.points.values().sum();
     let names: BTreeSet<&str> = coverage.calls.iter().chain(&coverage.double_calls).map(|call| call.name).collect();
     say(&format!(
-        "{points} crash points in {seeds} stories {:?}, {} different calls of {names:?}; {} double crashes at {} \
-         different calls of the recovery; {:.1} s",
+        "{points} crash points in {seeds} stories {:?}, {} different calls of {names:?}; {} in the middle of a \
+         write, of which {} left a torn tail; {} double crashes at {} different calls of the recovery; {:.1} s",
         coverage.points,
         coverage.calls.len(),
+        coverage.halves,
+        coverage.torn,
         coverage.double,
         coverage.double_calls.len(),
         began.elapsed().as_secs_f64()
@@ -149,5 +168,6 @@ fn a_crash_at_every_system_call_loses_nothing() {
         assert!(coverage.points.contains_key(kind), "no crash hit the work {kind:?}");
     }
     assert!(points >= least_points, "{points} crash points, {least_points} are promised");
+    assert!(coverage.torn > 20, "only {} torn tails were met", coverage.torn);
     assert!(coverage.double >= least_double, "{} double crashes, {least_double} are promised", coverage.double);
 }

@@ -47,7 +47,7 @@ struct Outcomes {
 fn is_failed_sync(fault: Fault, hit: &Hit) -> bool {
     let fails = match fault {
         Fault::Once(errno) | Fault::ForEver(errno) => errno != Errno::EINTR,
-        Fault::Kill | Fault::ShortWrite => false,
+        Fault::Kill | Fault::KillHalfway | Fault::ShortWrite => false,
     };
     fails && ["fdatasync", "fsync", "sync_file_range", "syncfs"].contains(&hit.call.name)
 }
