@@ -1,7 +1,8 @@
 //! What a fixture holds, and how it is written: a store whose process was killed.
 //!
 //! What must hold: it has every kind of segment (compacted, sealed, still appended to, prepared) and every kind of
-//! record (set, removal, batch; text, escapes, bytes that are no text).
+//! record (set, removal, batch in one line and in a group of lines; text, escapes, bytes that are no text), and a
+//! checkpoint that is older than the log.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,9 +18,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Keys with their values.
 pub(crate) type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// The smallest segments, and no compaction but the one that is asked for.
+/// The smallest segments, a checkpoint soon, and no compaction but the one that is asked for.
 pub(crate) fn options() -> Options {
-    Options { segment_bytes: 4 * 1024, compaction_threshold_bytes: u64::MAX, ..Options::default() }
+    Options {
+        segment_bytes: 4 * 1024,
+        compaction_threshold_bytes: u64::MAX,
+        checkpoint_bytes: 2 * 1024,
+        ..Options::default()
+    }
 }
 
 fn set(store: &KvStore, contents: &mut Contents, key: &[u8], value: &[u8]) {
@@ -68,6 +74,8 @@ pub(crate) fn write() -> (MemoryStorage, Contents) {
     });
     batch(&store, &mut contents, changes.chain([Mutation::Remove { key: b"key-39".to_vec() }]).collect());
     store.compact().expect("a folder in memory");
+    let group = (0..30).map(|number| Mutation::Set { key: format!("group-{number}").into(), value: vec![b'z'; 60] });
+    batch(&store, &mut contents, group.collect());
     // Enough for a segment that is sealed and never compacted.
     for number in 10..40 {
         let value = format!("second value of {number} {}", "y".repeat(40));
@@ -96,7 +104,8 @@ fn await_quiet(disk: &MemoryStorage) {
         let compacted = count(|entry| entry["sealed"]["compacted_at"].is_u64());
         let sealed = count(|entry| entry["sealed"].is_object()) - compacted;
         let open = count(|entry| entry.get("sealed").is_none());
-        if compacted >= 1 && sealed >= 1 && open == 2 {
+        let has_checkpoint = disk.list().expect("in memory").iter().any(|name| name == "CHECKPOINT");
+        if compacted >= 1 && sealed >= 1 && open == 2 && has_checkpoint {
             return;
         }
         assert!(Instant::now() < deadline, "the segments stay as they are: {manifest}");

@@ -57,7 +57,7 @@ fn the_script_accepts_what_the_engine_wrote() {
     for name in kvs_engine::storage::Storage::list(&disk).expect("in memory") {
         fs::write(written.path().join(&name), fixture::content_of(&disk, &name)).expect("a writable folder");
     }
-    for folder in [written.path(), &folder_of("format-1")] {
+    for folder in [written.path(), &folder_of("format-1"), &folder_of("format-2")] {
         let manifest = fs::read(folder.join("MANIFEST")).expect("a manifest");
         let manifest: serde_json::Value = serde_json::from_slice(&manifest[40..]).expect("JSON");
         let segments = manifest["manifest"]["segments"].as_array().expect("a list");

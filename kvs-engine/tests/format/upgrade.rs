@@ -7,7 +7,7 @@ use kvs_engine::{KvStore, KvsEngine as _};
 use crate::fixture::{differences, from_lines, options};
 
 /// A folder that a version wrote, and how its manifest names the format.
-const FORMATS: &[(&str, u32)] = &[("format-1", 1)];
+const FORMATS: &[(&str, u32)] = &[("format-1", 1), ("format-2", 2)];
 
 pub(crate) fn folder_of(format: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(format)
