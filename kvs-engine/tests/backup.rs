@@ -139,6 +139,26 @@ impl Drop for SetWhenDropped<'_> {
     }
 }
 
+/// A sealed segment that an opening goes on with is a copy: here the last one, less than half full.
+#[test]
+fn the_segment_that_an_opening_goes_on_with_is_copied() {
+    let here = tempfile::tempdir().unwrap();
+    let (source, target) = (here.path().join("source"), here.path().join("backup"));
+    let store = KvStore::open_with(&source, options()).unwrap();
+    for number in 0..5 {
+        store.set(format!("key-{number}"), "value").unwrap();
+    }
+    // Seals the segment that takes appends; nothing in it is dead, so it stays.
+    store.compact().unwrap();
+    let backup = store.backup(&target, &[]).unwrap();
+    assert_eq!((backup.records, backup.linked_files), (5, 0));
+    store.close().unwrap();
+    drop(store);
+    let store = KvStore::open_with(&source, options()).unwrap();
+    store.set("later", "in the same segment").unwrap();
+    assert!(verify(&target).unwrap().findings.is_empty(), "the source wrote into the backup");
+}
+
 /// Writers, batches and compactions go on meanwhile: what was acknowledged before is there, batches are whole, and a
 /// key's value is one that it had.
 #[test]
