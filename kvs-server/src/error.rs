@@ -106,6 +106,17 @@ impl ServerError {
         }
     }
 
+    /// Whether whoever reads the output has gone: `kvs-server dump | head` wants no more, which is no failure.
+    #[must_use]
+    pub fn is_broken_pipe(&self) -> bool {
+        let kind = match self {
+            Self::Engine(kvs_engine::Error::Io { source, .. }) => source.kind(),
+            Self::Io { source, .. } => source.kind(),
+            _ => return false,
+        };
+        kind == io::ErrorKind::BrokenPipe
+    }
+
     /// Writes the cause where Kubernetes keeps it. Best effort: there is nobody left to tell of a failure.
     pub fn write_termination_log(&self, path: &Path) {
         let message = TerminationMessage { cause: self.cause(), text: self.to_string() };

@@ -46,10 +46,12 @@ fn look_after(verb: Verb) -> ExitCode {
     match (result, printed) {
         (Ok(Verdict::Sound), Ok(())) => ExitCode::SUCCESS,
         (Ok(Verdict::Damaged), Ok(())) => ExitCode::from(EXIT_DAMAGED),
+        (Err(error), _) if error.is_broken_pipe() => ExitCode::SUCCESS,
         (Err(error), _) => {
             say(&error.to_string());
             ExitCode::from(error.exit_code())
         }
+        (Ok(_), Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         (Ok(_), Err(error)) => {
             say(&format!("cannot print the result: {error}"));
             ExitCode::FAILURE

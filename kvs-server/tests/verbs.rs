@@ -204,6 +204,22 @@ fn dump_scan_stats_and_flush_work_on_both_engines() {
     }
 }
 
+/// As with `kvs-server dump | head -1`.
+#[test]
+fn who_reads_no_further_is_no_failure() {
+    let here = with_store();
+    let mut child = command()
+        .current_dir(here.path())
+        .arg("dump")
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
 #[test]
 fn a_folder_without_a_store_is_named_and_nothing_is_made() {
     let here = tempdir().unwrap();
