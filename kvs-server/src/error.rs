@@ -101,6 +101,8 @@ impl ServerError {
         match self {
             Self::Configuration(_) => EXIT_USAGE,
             Self::Engine(kvs_engine::Error::Corruption { .. }) => EXIT_DAMAGED,
+            // The file that says whose folder this is has no checksum; what is wrong with it is seen when it is read.
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::InvalidData => EXIT_DAMAGED,
             Self::Engine(kvs_engine::Error::Io { .. }) | Self::Io { .. } => EXIT_IO,
             _ => EXIT_FAILURE,
         }

@@ -148,6 +148,14 @@ fn a_backup_is_made_verified_restored_and_guarded() {
     assert!(code == Some(1) && err.contains("holds no backup"), "{err}");
 }
 
+#[test]
+fn a_damaged_identity_is_damage() {
+    let here = with_store();
+    fs::write(here.path().join("kvs/identity.json"), "{\"version\":1").unwrap();
+    let (code, _, err) = verb(here.path(), &["verify"]);
+    assert!(code == Some(65) && err.contains("identity.json"), "{code:?} {err}");
+}
+
 /// The identity goes with the backup: a restored store is the same one.
 #[test]
 fn a_server_serves_what_was_restored() {

@@ -1,6 +1,7 @@
 //! One file of the log: a header line, then records, then zeros up to its capacity until it is sealed.
 //!
-//! What must hold: bytes below `durable` never change; a file is zero-filled and synced before its first record, so
+//! What must hold: bytes below `durable` never change; the file of a sealed segment is never written again, but by an
+//! opening that goes on in the last one, because backups share it as a hard link; a file is zero-filled and synced before its first record, so
 //! that an append changes no metadata of the file system and what a crash left unwritten reads as zero.
 
 use std::io;

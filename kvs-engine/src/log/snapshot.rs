@@ -40,7 +40,7 @@ impl<W: Waiter> Log<W> {
     /// What the log consists of now.
     ///
     /// # Errors
-    /// [`Error::Poisoned`].
+    /// [`Error::Poisoned`], or [`Error::Io`] when a compaction stands still halfway.
     pub(crate) fn snapshot(&self) -> Result<Snapshot> {
         self.flush()?;
         let last_sequence = self.settled_sequence();
@@ -61,8 +61,8 @@ impl<W: Waiter> Log<W> {
                 return Ok(Snapshot { manifest, parts, last_sequence });
             }
             if Instant::now() > deadline {
-                let reason = "a segment that the manifest lists is not in the table".to_owned();
-                return Err(Error::Poisoned { reason });
+                let context = "waiting for a segment that the manifest lists and the table does not";
+                return Err(Error::io(context, std::io::ErrorKind::TimedOut.into()));
             }
             thread::sleep(TABLE_POLL);
         }
