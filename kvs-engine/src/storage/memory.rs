@@ -142,12 +142,30 @@ impl MemoryStorage {
         Self::with_files(names.iter().map(|(name, file)| (name, locked(&file.0).after_power_loss(&mut keep))))
     }
 
-    /// The folder as another process finds it after this one was killed: everything that was written is there.
+    /// The folder as another process finds it after this one was killed: everything that was written is there, and is
+    /// no more durable than before.
     #[must_use]
     pub fn after_kill(&self) -> Self {
         let _moment = self.shared.moment.write().unwrap_or_else(PoisonError::into_inner);
         let folder = locked(&self.shared.folder);
-        Self::with_files(folder.names.iter().map(|(name, file)| (name, locked(&file.0).bytes.clone())))
+        // A file has one copy, whatever names it.
+        let mut copies: Vec<(Arc<MemoryFile>, Arc<MemoryFile>)> = Vec::new();
+        let mut copy = |file: &Arc<MemoryFile>| match copies.iter().find(|(old, _)| Arc::ptr_eq(old, file)) {
+            Some((_, new)) => Arc::clone(new),
+            None => {
+                let new = Arc::new(MemoryFile(Mutex::new(locked(&file.0).clone())));
+                copies.push((Arc::clone(file), Arc::clone(&new)));
+                new
+            }
+        };
+        let names = folder.names.iter().map(|(name, file)| (name.clone(), copy(file))).collect();
+        let durable = folder.durable.iter().map(|(name, file)| (name.clone(), copy(file))).collect();
+        let changes = folder.changes.iter().map(|change| match change {
+            Change::Add(name, file) => Change::Add(name.clone(), copy(file)),
+            Change::Rename(from, to) => Change::Rename(from.clone(), to.clone()),
+            Change::Remove(name) => Change::Remove(name.clone()),
+        });
+        Self::with_folder(Folder { names, durable, changes: changes.collect(), ..Folder::default() })
     }
 
     /// Changes one bit of a file behind everybody's back, on the disk as well.
@@ -168,7 +186,10 @@ impl MemoryStorage {
                 (name.clone(), Arc::new(MemoryFile(Mutex::new(content))))
             })
             .collect();
-        let folder = Folder { durable: names.clone(), names, ..Folder::default() };
+        Self::with_folder(Folder { durable: names.clone(), names, ..Folder::default() })
+    }
+
+    fn with_folder(folder: Folder) -> Self {
         Self { shared: Arc::new(Shared { moment: RwLock::new(()), folder: Mutex::new(folder) }) }
     }
 

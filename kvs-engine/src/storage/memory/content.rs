@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// The unit that a disk writes whole, in bytes.
 const SECTOR_BYTES: usize = 512;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Content {
     /// What programs read.
     pub(super) bytes: Vec<u8>,
@@ -21,6 +21,7 @@ pub(super) struct Content {
 }
 
 /// One change of a file.
+#[derive(Clone)]
 enum Edit {
     /// The file's new length, in bytes.
     Length(usize),
