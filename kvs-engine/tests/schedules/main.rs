@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that stops here shows where and what")]
 
 mod answers;
+mod checkpoint;
 mod closing;
 mod commit;
 mod compaction;
@@ -50,10 +51,16 @@ fn try_schedules(scenario: impl Fn() + Copy + Send + Sync + 'static) {
     Runner::new(PctScheduler::new(PREEMPTIONS, count - count / 2), config).run(scenario);
 }
 
-/// A store over a disk, which compacts only when it is told to.
+/// A store over a disk, which compacts only when it is told to, and makes no checkpoint.
 fn open(disk: &Disk) -> KvStore {
+    open_with(disk, u64::MAX)
+}
+
+/// The same, with a checkpoint whenever the log has grown by so many bytes and at the end.
+fn open_with(disk: &Disk, checkpoint_bytes: u64) -> KvStore {
+    let segment_bytes = SMALL_SEGMENT_BYTES;
     let options =
-        Options { segment_bytes: SMALL_SEGMENT_BYTES, compaction_threshold_bytes: u64::MAX, ..Options::default() };
+        Options { segment_bytes, checkpoint_bytes, compaction_threshold_bytes: u64::MAX, ..Options::default() };
     KvStore::open_storage(Arc::new(disk.clone()), options).expect("the folder is sound")
 }
 
