@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use kvs_engine::Error;
-use kvs_engine::log::ReadLimits;
+use kvs_engine::log::{FramedLog, LogOptions, ReadLimits};
 use kvs_engine::storage::{MemoryStorage, Storage};
+use kvs_engine::{Error, SyncPolicy};
 
-use crate::fixture::{contents, entries, fill, open, open_on, payload, segments};
+use crate::fixture::{contents, entries, fill, open, open_on, options, payload, segments};
 use crate::hooked::Hooked;
 use crate::support::wait_until;
 
@@ -38,6 +38,22 @@ fn a_log_is_cut_at_any_entry_and_goes_on_there() {
         for (how, disk) in reopenings(&storage) {
             assert_eq!(contents(&open(&disk)), expected, "after {after}, gone on, {how}");
         }
+    }
+}
+
+/// Where nobody asked for syncs, a cut makes durable what it keeps: once it returned, a loss of power takes nothing.
+#[test]
+fn what_a_cut_keeps_is_durable_whatever_the_policy() {
+    for after in [26, 27, 29] {
+        let storage = MemoryStorage::new();
+        let options = LogOptions { sync: SyncPolicy::Os, ..options() };
+        let log = FramedLog::open_storage(Arc::new(storage.clone()), options).unwrap();
+        for sequence in 1..=30 {
+            log.append(&payload(1, sequence)).unwrap();
+        }
+        log.truncate_after(after).unwrap();
+        let left = open(&storage.after_power_loss(|| false));
+        assert_eq!(contents(&left), entries(1, 1, after), "after {after}");
     }
 }
 
