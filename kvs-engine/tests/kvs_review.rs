@@ -476,3 +476,29 @@ fn a_scan_shows_nothing_that_never_became_durable() {
         }
     }
 }
+
+/// Removals that a compaction may not drop all go into one file, whose length has a bound: a longer one is no segment,
+/// and a store with one would not open.
+#[test]
+fn removals_that_have_to_stay_make_no_huge_segment() {
+    const SEGMENT_BYTES: u64 = 4 * 1024;
+    let disk = MemoryStorage::new();
+    let options = Options { segment_bytes: SEGMENT_BYTES, compaction_threshold_bytes: u64::MAX, ..Options::default() };
+    let store = KvStore::open_storage(Arc::new(disk.clone()), options).unwrap();
+    for number in 0..100 {
+        store.set(format!("key-{number}"), "x".repeat(60)).unwrap();
+    }
+    // What stands before them may hold an older value of their keys, as far as anybody knows.
+    for number in 0..400 {
+        let removals = (0..10).map(|at| Mutation::Remove { key: format!("nothing-{number}-{at}").into() });
+        store.write_batch(removals.collect()).unwrap();
+    }
+    store.compact().unwrap();
+    assert_eq!(store.stats().keys, 100);
+    store.close().unwrap();
+    let lengths = disk.list().unwrap().into_iter().filter(|name| name.ends_with(".log"));
+    let lengths: Vec<u64> = lengths.map(|name| disk.open(&name).unwrap().length().unwrap()).collect();
+    let all: u64 = lengths.iter().sum();
+    assert!(all > 30 * SEGMENT_BYTES, "the removals have to stay: {lengths:?}");
+    assert!(lengths.iter().all(|length| *length <= 17 * SEGMENT_BYTES), "{lengths:?}");
+}

@@ -13,7 +13,7 @@ pub(in crate::kvs) use pace::Pace;
 
 use super::store::Core;
 use crate::error::{Error, Result};
-use crate::log::segment::Segment;
+use crate::log::segment::{MAX_FILE_BYTES, MAX_HEADER_BYTES, Segment};
 use crate::options::Options;
 use crate::stats::Stats;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,6 +27,8 @@ const SEAL_WAIT: Duration = Duration::from_secs(2);
 const SEAL_POLL: Duration = Duration::from_millis(2);
 /// A step must give back this share of what it reads, in percent, or it is not worth its writes.
 const MIN_GAIN_PERCENT: u64 = 10;
+/// A step reads at most so many times the size of a segment.
+const MAX_INPUT_SEGMENTS: u64 = 16;
 
 /// Ten doublings are faster than any disk.
 const MAX_DOUBLINGS: u64 = 10;
@@ -299,12 +301,16 @@ fn live_bytes_of(segment: &Segment) -> u64 {
     segment.live_bytes.load(Ordering::Relaxed)
 }
 
-/// How many segments from the front have live records that fit into one segment; at least one.
+/// How many segments from the front have live records that fit into one segment; at least one. Which of their removals
+/// have to stay is known only when they are read, and all that stays goes into one file: so there is a bound to what is
+/// read as well.
 fn fitting(segments: &[Arc<Segment>], segment_bytes: u64) -> usize {
-    let mut sum = 0;
+    let most_bytes = segment_bytes.saturating_mul(MAX_INPUT_SEGMENTS).min(MAX_FILE_BYTES - MAX_HEADER_BYTES as u64);
+    let (mut stay_bytes, mut read_bytes) = (0, 0);
     let count = segments.iter().take_while(|segment| {
-        sum += live_bytes_of(segment) + kept_bytes_of(segment);
-        sum <= segment_bytes
+        stay_bytes += live_bytes_of(segment) + kept_bytes_of(segment);
+        read_bytes += segment.record_bytes();
+        stay_bytes <= segment_bytes && read_bytes <= most_bytes
     });
     count.count().max(1).min(segments.len())
 }
