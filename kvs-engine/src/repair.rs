@@ -121,7 +121,8 @@ pub fn plan_storage(storage: Arc<dyn Storage>) -> Result<Plan> {
     let lock = verify::lock(storage.as_ref())?;
     let names = verify::sorted_names(storage.as_ref())?;
     let mut report = Report::default();
-    let manifest = verify::read_manifest(storage.as_ref(), &names, &mut report)?;
+    let manifest = verify::read_manifest(storage.as_ref(), &names, &mut report)?
+        .map(|manifest| verify::with_checkpoint(storage.as_ref(), manifest));
     let report = verify::check_folder(storage.as_ref())?;
     let salvage = salvage::Salvage::read(storage.as_ref(), &names, manifest.as_ref())?;
     let damage = report.findings.into_iter().filter(|finding| finding.kind.is_damage());

@@ -110,7 +110,7 @@ pub fn verify_storage(storage: &dyn Storage) -> Result<Report> {
 pub(crate) fn check_folder(storage: &dyn Storage) -> Result<Report> {
     let mut report = Report::default();
     let names = sorted_names(storage)?;
-    let manifest = read_manifest(storage, &names, &mut report)?;
+    let manifest = read_manifest(storage, &names, &mut report)?.map(|manifest| with_checkpoint(storage, manifest));
     segments::check_all(storage, &names, manifest.as_ref(), &mut report)?;
     check_the_rest(storage, &names, manifest.as_ref(), &mut report)?;
     check_backup(storage, &mut report)?;
@@ -182,6 +182,13 @@ fn check_backup(storage: &dyn Storage, report: &mut Report) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A manifest that calls durable what the checkpoint says was, as an opening does.
+pub(crate) fn with_checkpoint(storage: &dyn Storage, mut manifest: Manifest) -> Manifest {
+    let durable = checkpoint::durable_sequence(storage, &Folder::of(manifest.clone()));
+    manifest.durable = manifest.durable.max(durable);
+    manifest
 }
 
 /// The manifest, if it is there and intact.

@@ -2,10 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that stops here shows where and what")]
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use kvs_engine::repair::plan_storage;
 use kvs_engine::storage::{MemoryStorage, Storage};
 use kvs_engine::verify::{FindingKind, Report, verify, verify_storage};
-use kvs_engine::{Error, KvStore, KvsEngine as _, Mutation, Options};
+use kvs_engine::{Error, KvStore, KvsEngine as _, Mutation, Options, SyncPolicy};
 
 fn options() -> Options {
     Options { segment_bytes: 4 * 1024, compaction_threshold_bytes: u64::MAX, ..Options::default() }
@@ -284,4 +286,32 @@ fn a_damaged_checkpoint_is_said_and_loses_nothing() {
     disk.flip_bit("CHECKPOINT", 999);
     let store = KvStore::open_storage(Arc::new(disk), small).unwrap();
     assert_eq!(store.entries("").filter(|entry| entry.is_ok()).count(), 40);
+}
+
+/// By policy nothing says that lines are durable, but a checkpoint does, which was written after a sync of the log: what
+/// is lost before that is no torn tail, for an opening, a verification and a repair alike.
+#[test]
+fn what_a_checkpoint_calls_durable_is_no_torn_tail() {
+    let disk = MemoryStorage::new();
+    let (segment_bytes, checkpoint_bytes) = (1024 * 1024, 20_000);
+    let options = Options { sync: SyncPolicy::Os, segment_bytes, checkpoint_bytes, ..Options::default() };
+    let open = |disk: &MemoryStorage| KvStore::open_storage(Arc::new(disk.clone()), options.clone());
+    let store = open(&disk).unwrap();
+    for number in 0..400 {
+        store.set(format!("key-{number}"), "x".repeat(60)).unwrap();
+    }
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while store.stats().checkpoints == 0 {
+        assert!(Instant::now() < deadline, "no checkpoint was written");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let killed = disk.after_kill();
+    killed.open("00000001.log").unwrap().write_at(&[0; 1024], 4096).unwrap();
+
+    let report = verify_storage(&killed).unwrap();
+    assert!(kinds(&report).contains(&FindingKind::DamagedRecord), "{report:?}");
+    let plan = plan_storage(Arc::new(killed.clone())).unwrap();
+    assert!(plan.saved_keys > 380 && !plan.losses.is_empty(), "{plan:?}");
+    drop(plan);
+    assert!(matches!(open(&killed), Err(Error::Corruption { .. })), "an opening refuses it");
 }

@@ -21,7 +21,7 @@
 //! A removal is kept by compactions as long as a segment can hold an older value of its key, and what a checkpoint
 //! points at lies in such a segment; so what was removed does not come back with it.
 //!
-//! It holds nothing that the log does not hold: one that is damaged or does not fit is not used, and the log is read.
+//! It holds nothing that the log does not hold: one that is damaged or does not fit is removed, and the log is read.
 
 #[cfg(test)]
 mod slots;
@@ -188,6 +188,11 @@ pub(super) fn read(storage: &dyn Storage, folder: &Folder) -> Result<Start, Unus
         *start.index.lock_shard(number) = Shard::from_sorted(entries.into_iter());
     }
     Ok(start)
+}
+
+/// Up to where everything was durable, as the checkpoint of a folder says; 0 without one that an opening would use.
+pub(crate) fn durable_sequence(storage: &dyn Storage, folder: &Folder) -> u64 {
+    read(storage, folder).map_or(0, |start| start.coverage.sequence)
 }
 
 /// Reads the checkpoint of a folder to its end and says what is damaged in it; `None` when nothing is, or there is none.

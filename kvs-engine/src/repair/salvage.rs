@@ -6,7 +6,7 @@ use super::{KeyLoss, Loss, Then};
 use crate::error::{Error, Result};
 use crate::kvs::record;
 use crate::log::manifest::Manifest;
-use crate::log::recovery::{self, Verdict};
+use crate::log::recovery::{self, Scan, Verdict};
 use crate::log::{frame, group, segment};
 use crate::operation::Mutation;
 use crate::scan::Entry;
@@ -45,9 +45,14 @@ impl Salvage {
         let is_listed = |name: &&String| {
             segment::id_of(name).is_some_and(|id| listed.as_ref().is_none_or(|listed| listed.contains(&id)))
         };
+        let mut durable = manifest.map_or(0, |manifest| manifest.durable);
+        for name in names.iter().filter(|name| is_open(name, manifest)) {
+            let bytes = read_file(storage, name)?;
+            durable = durable.max(scan_of(&bytes).map_or(0, |(_, scan)| scan.durable));
+        }
         for name in names.iter().filter(is_listed) {
             let bytes = read_file(storage, name)?;
-            let end = torn_from(&bytes, segment::id_of(name), manifest);
+            let end = if is_open(name, manifest) { torn_from(&bytes, durable) } else { bytes.len() };
             salvage.take(name, &bytes[..end]);
         }
         Ok(salvage)
@@ -165,15 +170,24 @@ fn read_file(storage: &dyn Storage, name: &str) -> Result<Vec<u8>> {
     read.map_err(|error| Error::io(format!("reading {}", storage.path(name).display()), error))
 }
 
+/// Whether a file is a segment that takes appends.
+fn is_open(name: &str, manifest: Option<&Manifest>) -> bool {
+    let id = segment::id_of(name);
+    manifest
+        .is_some_and(|manifest| manifest.segments.iter().any(|entry| Some(entry.id) == id && entry.sealed.is_none()))
+}
+
+/// What the lines of a segment say, and where the first one begins; `None` where its header is damaged.
+fn scan_of(bytes: &[u8]) -> Option<(usize, Scan)> {
+    let start = frame::read_line(bytes).ok()?.bytes();
+    Some((start, recovery::scan(bytes, start, None)))
+}
+
 /// Where the torn tail of a segment that takes appends begins: nobody was told of what follows. Where the end is
-/// damaged instead, all of it is looked at.
-fn torn_from(bytes: &[u8], id: Option<u64>, manifest: Option<&Manifest>) -> usize {
-    let Some(manifest) = manifest else { return bytes.len() };
-    let is_open = manifest.segments.iter().any(|entry| Some(entry.id) == id && entry.sealed.is_none());
-    let header = frame::read_line(bytes).map(|line| line.bytes());
-    let (true, Ok(start)) = (is_open, header) else { return bytes.len() };
-    let scan = recovery::scan(bytes, start, None);
-    match scan.verdict(bytes, start, scan.durable.max(manifest.durable)) {
+/// damaged instead, all of it is looked at. `durable` is what any segment says was durable.
+fn torn_from(bytes: &[u8], durable: u64) -> usize {
+    let Some((start, scan)) = scan_of(bytes) else { return bytes.len() };
+    match scan.verdict(bytes, start, durable) {
         Verdict::Torn { offset, .. } => offset,
         Verdict::Clean | Verdict::Corrupt(_) => bytes.len(),
     }
