@@ -311,3 +311,51 @@ fn a_checkpoint_never_mistakes_a_new_segment_for_one_that_is_gone() {
     }
     assert_eq!(store.stats().keys, 60);
 }
+
+/// A checkpoint that can't be read once, because a disk gave wrong bytes, and can be later: meanwhile its numbers were
+/// given to new segments.
+#[test]
+fn a_checkpoint_that_was_not_used_once_is_never_used_again() {
+    let storage = MemoryStorage::new();
+    let open = |checkpoint_bytes| {
+        let options = Options {
+            segment_bytes: 4 * 1024,
+            checkpoint_bytes,
+            compaction_threshold_bytes: u64::MAX,
+            ..Options::default()
+        };
+        KvStore::open_storage(Arc::new(storage.clone()), options).expect("a store that opens")
+    };
+    let key = |number: u64| format!("key-{number}");
+
+    let store = open(1);
+    (0..60).for_each(|number| store.set(key(number), "a".repeat(100)).expect("written"));
+    store.close().expect("closed, with a checkpoint");
+    drop(store);
+    let checkpoint = content_of(&storage);
+    let store = open(u64::MAX);
+    (0..60).for_each(|number| store.remove(key(number)).expect("removed"));
+    store.compact().expect("compacted");
+    store.compact().expect("compacted, with the removals");
+    store.close().expect("closed");
+    drop(store);
+
+    storage.flip_bit(NAME, 8 * 1000);
+    // Here the whole log is read.
+    let store = open(u64::MAX);
+    (100..160).for_each(|number| store.set(key(number), "b".repeat(77)).expect("written"));
+    (100..130).for_each(|number| store.set(key(number), "b".repeat(78)).expect("written"));
+    store.compact().expect("compacted");
+    store.close().expect("closed");
+    drop(store);
+    if storage.list().expect("listed").iter().any(|name| name == NAME) {
+        put(&storage, &checkpoint);
+    }
+
+    let store = open(u64::MAX);
+    for number in 0..160 {
+        let wanted = (number >= 100).then(|| "b".repeat(if number < 130 { 78 } else { 77 }).into_bytes());
+        assert_eq!(store.get(key(number)).expect("readable"), wanted, "key {number}");
+    }
+    assert_eq!(store.stats().keys, 60);
+}

@@ -194,12 +194,12 @@ fn start_of(storage: &dyn Storage) -> Result<Start> {
     match checkpoint::read(storage, &Folder::read(storage)?) {
         Ok(start) => return Ok(start),
         Err(Unusable::Missing) => {}
-        Err(reason @ Unusable::Io(_)) => {
-            // It could be read another day, and would then know numbers of segments that were given to new ones.
+        Err(reason) => {
+            // It could be read another day, also where a disk gave wrong bytes once, and would then know numbers of
+            // segments that were given to new ones.
             tracing::warn!(%reason, "the index's checkpoint is taken away: the whole log is read");
             storage.remove(CHECKPOINT_NAME).map_err(|error| Error::io("removing the checkpoint", error))?;
         }
-        Err(reason) => tracing::warn!(%reason, "the index's checkpoint is not used: the whole log is read"),
     }
     Ok(Start::empty())
 }
