@@ -114,7 +114,8 @@ impl<W: Waiter> Log<W> {
             if let Some(error) = &tail.poisoned {
                 return Err(error.clone());
             }
-            if tail.synced_sequence >= target {
+            // What was truncated meanwhile is waited for no more.
+            if tail.synced_sequence >= target.min(tail.next_sequence - 1) {
                 return Ok(());
             }
             tail = if tail.leading {
