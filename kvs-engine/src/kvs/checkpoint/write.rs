@@ -75,7 +75,8 @@ impl Core {
     /// puts it off: the log is there.
     pub(in crate::kvs) fn checkpoint_when_due(&self) {
         if self.cadence.is_due() && !self.compaction.is_stopping() {
-            self.checkpoint(Some(Pace::new(self.options.compaction_bytes_per_second)));
+            // Compactions wait for it: where they are behind, it goes as fast as they would.
+            self.checkpoint(Some(Pace::new(self.compaction.bytes_per_second(&self.options))));
         }
     }
 
