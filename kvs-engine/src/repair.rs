@@ -31,7 +31,7 @@ use crate::operation::Mutation;
 use crate::options::Options;
 use crate::scan::Entry;
 use crate::storage::{RealStorage, Storage};
-use crate::verify::{self, Finding, Report};
+use crate::verify::{self, Finding, FindingKind, Report};
 
 /// The most bytes of keys and values that are written as one batch.
 const BATCH_BYTES: usize = MAX_BATCH_BYTES / 16;
@@ -125,7 +125,9 @@ pub fn plan_storage(storage: Arc<dyn Storage>) -> Result<Plan> {
         .map(|manifest| verify::with_checkpoint(storage.as_ref(), manifest));
     let report = verify::check_folder(storage.as_ref())?;
     let salvage = salvage::Salvage::read(storage.as_ref(), &names, manifest.as_ref())?;
-    let damage = report.findings.into_iter().filter(|finding| finding.kind.is_damage());
+    // Nothing is lost with the checkpoint, which holds only what the log holds as well.
+    let is_loss = |finding: &Finding| finding.kind.is_damage() && finding.kind != FindingKind::DamagedCheckpoint;
+    let damage = report.findings.into_iter().filter(is_loss);
     let losses = damage.map(|finding| salvage.loss_of(storage.as_ref(), finding)).collect::<Result<_>>()?;
     Ok(Plan {
         saved_keys: salvage.live_keys(),

@@ -180,3 +180,18 @@ fn a_missing_manifest_and_a_missing_segment_are_told() {
     assert!(loss.others && loss.first_sequence == 1 && loss.last_sequence > 10, "{loss:?}");
     assert!(plan.saved_keys < contents.len() as u64);
 }
+
+/// The checkpoint holds nothing that the log does not hold.
+#[test]
+fn a_damaged_checkpoint_is_no_loss() {
+    let disk = MemoryStorage::new();
+    let policy = Options { checkpoint_bytes: 1, ..options() };
+    let store = KvStore::open_storage(Arc::new(disk.clone()), policy).unwrap();
+    (0..60).for_each(|number| store.set(format!("key-{number}"), "value").unwrap());
+    store.close().unwrap();
+    drop(store);
+    disk.flip_bit("CHECKPOINT", 8 * 300);
+    assert!(!verify_storage(&disk).unwrap().is_sound(), "a file is not what was written");
+    let plan = plan_storage(Arc::new(disk.clone())).unwrap();
+    assert_eq!((plan.saved_keys, plan.losses.len()), (60, 0), "{plan:?}");
+}

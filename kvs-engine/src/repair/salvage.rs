@@ -121,10 +121,7 @@ impl Salvage {
     pub(super) fn loss_of(&self, storage: &dyn Storage, finding: Finding) -> Result<Loss> {
         let name = finding.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let is_segment = segment::id_of(&name).is_some();
-        let has_records = !matches!(
-            finding.kind,
-            FindingKind::DamagedCheckpoint | FindingKind::DamagedHeader | FindingKind::WrongLength
-        );
+        let has_records = !matches!(finding.kind, FindingKind::DamagedHeader | FindingKind::WrongLength);
         let bytes = match finding.kind {
             FindingKind::DamagedRecord if is_segment => {
                 let all = read_file(storage, &name)?;
