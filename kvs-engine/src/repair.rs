@@ -159,7 +159,8 @@ impl Plan {
         self.salvage.entries(self.storage.as_ref(), &mut show)
     }
 
-    /// Writes a new store with all that is saved into a folder, which must be empty or missing.
+    /// Writes a new store with all that is saved into a folder, which must be empty or missing. Until that is done, the
+    /// folder does not open.
     ///
     /// # Errors
     /// [`Error::WrongFolder`] when the folder is not empty, and as [`KvStore::open_with`] and `set`.
@@ -178,22 +179,22 @@ impl Plan {
         check_empty(target.as_ref())?;
         let mut options = Options::default();
         options.limits.value_bytes = HIGHEST_MAX_VALUE_BYTES;
-        let store = KvStore::open_storage(target, options)?;
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        self.entries(|Entry { key, value }| {
-            let value = value.unwrap_or_default();
-            let entry_bytes = key.len() + value.len();
-            if !batch.is_empty() && (bytes + entry_bytes > BATCH_BYTES || batch.len() == MAX_BATCH_OPERATIONS) {
-                store.write_batch(std::mem::take(&mut batch))?;
-                bytes = 0;
-            }
-            bytes += entry_bytes;
-            batch.push(Mutation::Set { key, value });
-            Ok(())
+        let keys = KvStore::build(&target, options, |store| {
+            let (mut batch, mut bytes) = (Vec::new(), 0);
+            self.entries(|Entry { key, value }| {
+                let value = value.unwrap_or_default();
+                let entry_bytes = key.len() + value.len();
+                if !batch.is_empty() && (bytes + entry_bytes > BATCH_BYTES || batch.len() == MAX_BATCH_OPERATIONS) {
+                    store.write_batch(std::mem::take(&mut batch))?;
+                    bytes = 0;
+                }
+                bytes += entry_bytes;
+                batch.push(Mutation::Set { key, value });
+                Ok(())
+            })?;
+            store.write_batch(batch)?;
+            Ok(store.stats().keys)
         })?;
-        store.write_batch(batch)?;
-        let keys = store.stats().keys;
-        store.close()?;
         Ok(Repaired { keys })
     }
 }

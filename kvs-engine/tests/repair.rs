@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kvs_engine::repair::{Then, plan_storage};
-use kvs_engine::storage::{MemoryStorage, Storage};
+use kvs_engine::storage::{Fault, FaultKind, FaultyStorage, MemoryStorage, Storage};
 use kvs_engine::verify::verify_storage;
 use kvs_engine::{Error, KvStore, KvsEngine as _, Mutation, Options};
 
@@ -194,4 +194,39 @@ fn a_damaged_checkpoint_is_no_loss() {
     assert!(!verify_storage(&disk).unwrap().is_sound(), "a file is not what was written");
     let plan = plan_storage(Arc::new(disk.clone())).unwrap();
     assert_eq!((plan.saved_keys, plan.losses.len()), (60, 0), "{plan:?}");
+}
+
+/// A repair that is cut short leaves a folder that is refused, not one with half of the keys.
+#[test]
+fn half_a_repair_does_not_open() {
+    const EIO: i32 = 5;
+    let disk = MemoryStorage::new();
+    let store = open(&disk).unwrap();
+    for number in 0..40 {
+        store.set(format!("key-{number}"), vec![b'x'; 100_000]).unwrap();
+    }
+    store.close().unwrap();
+    drop(store);
+    let plan = plan_storage(Arc::new(disk)).unwrap();
+    let mut refused = 0;
+    // Every third call of the repair, until there is none any more.
+    for call in (2..).step_by(3) {
+        let target = MemoryStorage::new();
+        let fault = Fault { call, kind: FaultKind::Errno(EIO), for_ever: true };
+        let faulty = FaultyStorage::new(Arc::new(target.clone()), Some(fault));
+        let done = plan.save_into_storage(Arc::new(faulty.clone()));
+        if faulty.calls() <= call {
+            assert_eq!(done.unwrap().keys, 40);
+            break;
+        }
+        let left = target.after_kill();
+        match open(&left) {
+            Ok(store) => assert_eq!(store.stats().keys, 40, "call {call}: half a repair opens"),
+            Err(error) => {
+                assert!(error.to_string().contains("repair again"), "call {call}: {error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 3, "{refused} halves were refused");
 }

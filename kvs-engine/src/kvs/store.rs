@@ -27,6 +27,12 @@ use crate::sync::{Arc, Mutex, OnceLock, PoisonError, thread};
 /// The smallest segment, in bytes: a few records and a header.
 const MIN_SEGMENT_BYTES: u64 = 4 * 1024;
 
+/// How many hashes are tried on a log before it is given up: each fails once in millions of times.
+const MAX_HASHES: u32 = 16;
+/// The file that says that what writes a folder is not done: it is refused, because it would open with half of what it
+/// is to hold.
+const UNFINISHED_NAME: &str = "UNFINISHED";
+
 /// A persistent key-value store: a handle that is cheap to clone. The last handle that is dropped closes the store.
 ///
 /// ```
@@ -125,6 +131,34 @@ impl KvStore {
     /// # Errors
     /// As [`open_with`](Self::open_with).
     pub fn open_storage(storage: Arc<dyn Storage>, options: Options) -> Result<Self> {
+        let names = storage.list().map_err(|error| Error::io("listing the folder", error))?;
+        if names.iter().any(|name| name == UNFINISHED_NAME) {
+            let reason = "holds the beginning of a repair that did not end; remove the folder and repair again";
+            return Err(Error::WrongFolder { folder: storage.path(""), reason: reason.to_owned() });
+        }
+        Self::open_locked(storage, options)
+    }
+
+    /// Fills a new store, which opens only when all is in it.
+    ///
+    /// # Errors
+    /// As [`open_with`](Self::open_with), and what `fill` says.
+    pub(crate) fn build<T>(
+        storage: &Arc<dyn Storage>,
+        options: Options,
+        fill: impl FnOnce(&Self) -> Result<T>,
+    ) -> Result<T> {
+        let failed = |error| Error::io("marking the folder as unfinished", error);
+        storage.create(UNFINISHED_NAME).and_then(|file| file.sync_data()).map_err(failed)?;
+        storage.sync_folder().map_err(failed)?;
+        let store = Self::open_locked(Arc::clone(storage), options)?;
+        let filled = fill(&store)?;
+        store.close()?;
+        storage.remove(UNFINISHED_NAME).and_then(|()| storage.sync_folder()).map_err(failed)?;
+        Ok(filled)
+    }
+
+    fn open_locked(storage: Arc<dyn Storage>, options: Options) -> Result<Self> {
         let options = checked(options)?;
         let folder = storage.path("");
         let lock = storage
@@ -132,6 +166,7 @@ impl KvStore {
             .map_err(|error| Error::io(format!("locking {}", folder.display()), error))?
             .ok_or(Error::Locked { folder })?;
         let mut start = start_of(storage.as_ref())?;
+        let mut tries = 0;
         let (log, recovered, sums) = loop {
             let mut replay = replay::Replay::new(&start, storage.as_ref());
             let (log, recovered) = Log::open(
@@ -146,6 +181,12 @@ impl KvStore {
                 break (log, recovered, sums);
             }
             // One hash in some thousands of millions; the next one is chosen at random again.
+            tries += 1;
+            if tries == MAX_HASHES {
+                let context = format!("indexing the log: {tries} hashes in turn gave two keys of one batch the same");
+                return Err(Error::io(context, std::io::ErrorKind::Other.into()));
+            }
+            remove_checkpoint(storage.as_ref())?;
             start = Start::empty();
         };
         let cadence = Cadence::new(options.checkpoint_bytes, start.bytes, sums.replayed_bytes);
@@ -198,10 +239,17 @@ fn start_of(storage: &dyn Storage) -> Result<Start> {
             // It could be read another day, also where a disk gave wrong bytes once, and would then know numbers of
             // segments that were given to new ones.
             tracing::warn!(%reason, "the index's checkpoint is taken away: the whole log is read");
-            storage.remove(CHECKPOINT_NAME).map_err(|error| Error::io("removing the checkpoint", error))?;
+            remove_checkpoint(storage)?;
         }
     }
     Ok(Start::empty())
+}
+
+fn remove_checkpoint(storage: &dyn Storage) -> Result<()> {
+    match storage.remove(CHECKPOINT_NAME) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("removing the checkpoint", error)),
+        _ => Ok(()),
+    }
 }
 
 /// Options within the bounds of the format.

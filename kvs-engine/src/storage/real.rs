@@ -103,7 +103,8 @@ impl Storage for RealStorage {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
-            if entry.file_type()?.is_file()
+            // A link counts: who put it there means a file.
+            if !entry.file_type()?.is_dir()
                 && let Ok(name) = entry.file_name().into_string()
             {
                 names.push(name);
