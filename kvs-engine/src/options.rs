@@ -47,7 +47,7 @@ pub struct Options {
     /// How fast a compaction reads, in bytes per second; default 64 MiB, so that it leaves the disk to requests. Where
     /// that is too slow for what is overwritten, it goes faster.
     pub compaction_bytes_per_second: u64,
-    /// Growth of the log that makes a checkpoint of the index due, in bytes; default 16 MiB, and four times the size of the
+    /// Growth of the log that makes a checkpoint of the index due, in bytes; default 16 MiB, and twice the size of the
     /// last checkpoint if that is more. Opening after the death of the process reads about so much of the log.
     pub checkpoint_bytes: u64,
     /// Hears of syncs and compactions.

@@ -19,9 +19,9 @@ use crate::log::segments::is_full;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::zoo;
 
-/// A checkpoint pays when the log has grown by this many times its size: it costs then at most a quarter of the writes of
+/// A checkpoint pays when the log has grown by this many times its size: it costs then at most half of the writes of
 /// the log itself, and opening after a crash reads some hundreds of thousands of records.
-const GROWTH_FACTOR: u64 = 4;
+const GROWTH_FACTOR: u64 = 2;
 /// At a clean end, a log that has grown by less is not worth one: it is read in a few milliseconds.
 const MIN_BYTES_AT_CLOSE: u64 = 1024 * 1024;
 
