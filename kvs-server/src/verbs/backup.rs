@@ -68,7 +68,7 @@ pub struct Restore {
 
 impl Restore {
     pub(crate) fn run(self, out: &mut dyn Write) -> Result<Verdict, ServerError> {
-        let folder = self.folder.of_kvs("restore")?;
+        let folder = self.folder.new_of_kvs("restore")?;
         let restored = kvs_engine::backup::restore(&self.from, &folder)?;
         if self.json {
             print_json(out, &restored)?;

@@ -88,6 +88,17 @@ impl Verb {
     }
 }
 
+/// The path of a folder of the engine `kvs`.
+fn only_kvs(folder: DataFolder, verb: &str) -> Result<PathBuf, ServerError> {
+    match folder.engine {
+        EngineName::Kvs => Ok(folder.path),
+        EngineName::Sled => Err(ServerError::Configuration(format!(
+            "{} holds data of the sled engine, which has no {verb}; use dump, and import it into a store of the kvs engine",
+            folder.path.display()
+        ))),
+    }
+}
+
 impl Folder {
     /// The folder and its engine, as a server would choose them; there must be a folder.
     pub(crate) fn choose(self) -> Result<DataFolder, ServerError> {
@@ -107,14 +118,12 @@ impl Folder {
 
     /// As [`choose`](Self::choose), for verbs that only the engine `kvs` has.
     pub(crate) fn of_kvs(self, verb: &str) -> Result<PathBuf, ServerError> {
-        let folder = self.choose()?;
-        match folder.engine {
-            EngineName::Kvs => Ok(folder.path),
-            EngineName::Sled => Err(ServerError::Configuration(format!(
-                "{} holds data of the sled engine, which has no {verb}; use dump, and import it into a store of the kvs engine",
-                folder.path.display()
-            ))),
-        }
+        only_kvs(self.choose()?, verb)
+    }
+
+    /// As [`of_kvs`](Self::of_kvs), for a folder that may be missing.
+    pub(crate) fn new_of_kvs(self, verb: &str) -> Result<PathBuf, ServerError> {
+        only_kvs(self.chosen()?, verb)
     }
 
     /// Opens the store and shows it.
