@@ -16,6 +16,13 @@ fn open(storage: &MemoryStorage) -> KvStore {
     KvStore::open_storage(Arc::new(storage.clone()), options).expect("a store that opens")
 }
 
+/// A store of small segments that compacts only when it is told to.
+fn open_small(storage: &MemoryStorage, checkpoint_bytes: u64) -> KvStore {
+    let (segment_bytes, compaction_threshold_bytes) = (4 * 1024, u64::MAX);
+    let options = Options { segment_bytes, checkpoint_bytes, compaction_threshold_bytes, ..Options::default() };
+    KvStore::open_storage(Arc::new(storage.clone()), options).expect("a store that opens")
+}
+
 type Model = BTreeMap<String, String>;
 
 /// Changes some of 200 keys, by single operations and batches; `round` decides which.
@@ -274,15 +281,7 @@ fn a_checkpoint_says_nothing_that_is_not_durable() {
 #[test]
 fn a_checkpoint_never_mistakes_a_new_segment_for_one_that_is_gone() {
     let storage = MemoryStorage::new();
-    let open = |checkpoint_bytes| {
-        let options = Options {
-            segment_bytes: 4 * 1024,
-            checkpoint_bytes,
-            compaction_threshold_bytes: u64::MAX,
-            ..Options::default()
-        };
-        KvStore::open_storage(Arc::new(storage.clone()), options).expect("a store that opens")
-    };
+    let open = |checkpoint_bytes| open_small(&storage, checkpoint_bytes);
     let key = |number: u64| format!("key-{number}");
 
     let store = open(1);
@@ -317,15 +316,7 @@ fn a_checkpoint_never_mistakes_a_new_segment_for_one_that_is_gone() {
 #[test]
 fn a_checkpoint_that_was_not_used_once_is_never_used_again() {
     let storage = MemoryStorage::new();
-    let open = |checkpoint_bytes| {
-        let options = Options {
-            segment_bytes: 4 * 1024,
-            checkpoint_bytes,
-            compaction_threshold_bytes: u64::MAX,
-            ..Options::default()
-        };
-        KvStore::open_storage(Arc::new(storage.clone()), options).expect("a store that opens")
-    };
+    let open = |checkpoint_bytes| open_small(&storage, checkpoint_bytes);
     let key = |number: u64| format!("key-{number}");
 
     let store = open(1);

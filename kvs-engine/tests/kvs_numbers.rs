@@ -5,7 +5,7 @@
 
 mod support;
 
-#[path = "framed_log/hooked.rs"]
+#[path = "support/hooked.rs"]
 mod hooked;
 
 use std::io;

@@ -4,7 +4,7 @@
 
 mod support;
 
-#[path = "framed_log/hooked.rs"]
+#[path = "support/hooked.rs"]
 mod hooked;
 
 use std::sync::Arc;

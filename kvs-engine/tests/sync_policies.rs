@@ -3,7 +3,7 @@
 //!
 //! Whatever the policy, what is found afterwards is a beginning of what was acknowledged: no gap, nothing else.
 
-#[path = "framed_log/hooked.rs"]
+#[path = "support/hooked.rs"]
 mod hooked;
 mod support;
 

@@ -4,6 +4,7 @@ mod appending;
 mod crashes;
 mod cutting;
 mod fixture;
+#[path = "../support/hooked.rs"]
 mod hooked;
 mod model;
 mod reading;

@@ -1,7 +1,7 @@
 //! A file in the address space: a read of cached bytes is a copy, not a system call.
 //!
 //! The only unsafe code of the engine. Measured on two million records in the page cache, a read of 250 bytes takes
-//! about 1 us as `pread`, most of it in the kernel, and about 0.3 us as a copy from here: that is half of a whole get.
+//! about 1 us as `pread`, most of it in the kernel. With a copy from here a whole get takes 0.9 us instead of 1.5 us.
 //!
 //! What must hold, and who sees to it:
 //! * the file is not cut and not written while it is mapped: the log maps sealed segments only, and cuts or reuses

@@ -10,6 +10,7 @@ use kvs_engine::storage::{MemoryStorage, Storage, StorageFile};
 type Hook = dyn Fn(&str, &str) -> io::Result<()> + Send + Sync;
 
 /// A folder in memory with a hook before each call.
+#[derive(Clone)]
 pub(crate) struct Hooked {
     inner: MemoryStorage,
     hook: Arc<Hook>,
