@@ -19,6 +19,14 @@ pub(crate) enum Address {
 pub(crate) struct NotAnAddress;
 
 impl Address {
+    /// The host or the IP address, as a certificate names it.
+    pub(crate) fn host(&self) -> String {
+        match self {
+            Self::Socket(socket) => socket.ip().to_string(),
+            Self::Host { name, .. } => name.clone(),
+        }
+    }
+
     /// Connects, trying every address of a host.
     pub(crate) async fn connect(&self) -> std::io::Result<TcpStream> {
         let stream = match self {

@@ -3,20 +3,23 @@
 //! What must hold: a wrong command line is one line on standard error and exit code 2, before anything is connected.
 //! A flag wins over a variable, and a variable over the default.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
-use std::time::Duration;
+mod commands;
+mod connection;
+mod kubectl;
 
-use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use std::ffi::{OsStr, OsString};
 
-use crate::address::Address;
+use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
 use crate::error::{EXIT_CODES, Error};
-use crate::session::Target;
-use crate::store::{ClusterAccess, Store, StoreName};
+use crate::output::Format;
 
-/// Where a server listens unless told otherwise.
-const DEFAULT_ADDRESS: &str = "127.0.0.1:4000";
+pub(crate) use commands::{BackupFlags, BenchFlags, Command, DataCommand, ExportFlags, FileFormat, ImportFlags};
+pub(crate) use connection::ConnectionFlags;
+pub(crate) use kubectl::{
+    BackupsFlags, ChangeFlags, KubectlCommand, LogsFlags, PlaceFlags, RepairFlags, ReportFlags, RestoreFlags,
+};
 
 /// Talks to an Aryavarth KVS server.
 #[derive(Debug, Parser)]
@@ -25,127 +28,94 @@ const DEFAULT_ADDRESS: &str = "127.0.0.1:4000";
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) connection: ConnectionFlags,
+    /// How to print answers
+    #[arg(long, short, global = true, value_name = "FORMAT", default_value = "text", env = "KVS_OUTPUT")]
+    #[arg(help_heading = "Output")]
+    pub(crate) output: Format,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// What to do.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Stores a value under a key; prints nothing
-    Set {
-        /// The key; any bytes
-        #[arg(value_name = "KEY", allow_negative_numbers = true)]
-        key: OsString,
-        /// The value; any bytes
-        #[arg(value_name = "VALUE", allow_negative_numbers = true)]
-        value: OsString,
-    },
-    /// Prints the value of a key, or `Key not found`
-    Get {
-        /// The key; any bytes
-        #[arg(value_name = "KEY", allow_negative_numbers = true)]
-        key: OsString,
-    },
-    /// Removes a key; fails with `Key not found` if it is not there
-    Rm {
-        /// The key; any bytes
-        #[arg(value_name = "KEY", allow_negative_numbers = true)]
-        key: OsString,
-    },
-    /// Sets, reads, compares and removes a key of its own, and says in one line how it went
-    Check,
-    /// Stores JSON lines such as {"key":"k","value":"v"}; key64 and value64 take base64
-    Import {
-        /// The file, or `-` for standard input
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-    },
-}
-
-/// Whom to talk to, and how long to wait.
-#[derive(Debug, Args)]
-pub(crate) struct ConnectionFlags {
-    /// Where the server listens, as IP:PORT or HOST:PORT [env: KVS_ADDR] [default: 127.0.0.1:4000]
-    #[arg(long, global = true, value_name = "IP:PORT")]
-    addr: Option<Address>,
-
-    /// The KvsStore to talk to; its pod is reached through the Kubernetes API [env: KVS_STORE]
-    #[arg(long, global = true, value_name = "NAMESPACE/NAME")]
-    store: Option<StoreName>,
-
-    /// With --store: the kubeconfig file; default: as kubectl
-    #[arg(long, global = true, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-
-    /// With --store: the context of the kubeconfig; default: its current one
-    #[arg(long, global = true, value_name = "NAME")]
-    context: Option<String>,
-
-    /// How long to wait for an answer, all attempts together
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30,
-          value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    timeout: u64,
+/// A line at the prompt: a command without the program's name.
+#[derive(Debug, Parser)]
+#[command(multicall = true, disable_version_flag = true, about = "What the prompt takes; `quit` or Ctrl-D ends it")]
+pub(crate) struct PromptLine {
+    #[command(subcommand)]
+    pub(crate) command: DataCommand,
 }
 
 impl Arguments {
     /// Reads the command line. `None` when it asked for help or the version, which are printed by now.
     pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Self>, Error> {
-        match Self::try_parse_from(arguments) {
-            Ok(arguments) => Ok(Some(arguments)),
-            Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-                error.print().map_err(Error::Output)?;
-                Ok(None)
-            }
-            Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                Err(Error::Usage("name a command, such as set, get, rm, check or import (--help says more)".into()))
-            }
-            Err(error) => Err(Error::Usage(one_line(&error.render().to_string()))),
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
+        if is_plugin(arguments.first()) {
+            return Ok(parse::<kubectl::PluginArguments>(arguments)?.map(Self::from));
+        }
+        parse::<Self>(arguments)
+    }
+}
+
+/// Whether the program was called as kubectl calls its plugin `kvs`.
+fn is_plugin(program: Option<&OsString>) -> bool {
+    let name = program.and_then(|program| std::path::Path::new(program).file_stem());
+    name.is_some_and(|name| name == "kubectl-kvs")
+}
+
+impl PromptLine {
+    /// Reads the words of a line. `None` when it asked for help, which is printed by now.
+    pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Option<Self>, Error> {
+        parse::<Self>(words)
+    }
+}
+
+/// Reads a command line of ours.
+pub(crate) fn parse<P: Parser>(words: impl IntoIterator<Item = OsString>) -> Result<Option<P>, Error> {
+    let words: Vec<OsString> = words.into_iter().collect();
+    match P::try_parse_from(&words) {
+        Ok(parsed) => Ok(Some(parsed)),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            error.print().map_err(Error::Output)?;
+            Ok(None)
+        }
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Err(Error::Usage("name a command, such as set, get, rm, scan or import (--help says more)".into()))
+        }
+        Err(error) => {
+            let line = one_line(&error.render().to_string());
+            let is_set = |name: &OsStr| std::env::var_os(name).is_some();
+            let mut command = P::command();
+            // Only now its flags can be written as clap does.
+            command.build();
+            Err(Error::Usage(with_variable(line, &error, &command, &words, is_set)))
         }
     }
 }
 
-impl ConnectionFlags {
-    /// Whom to talk to: the flag, else the variable, else the default.
-    pub(crate) fn target(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Target, Error> {
-        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let store = match (&self.addr, &self.store, variable("KVS_ADDR"), variable("KVS_STORE")) {
-            // clap sees such a conflict only between flags on the same side of the command.
-            (Some(_), Some(_), ..) => {
-                return Err(Error::Usage("--addr and --store name two different servers; use one of them".into()));
-            }
-            (Some(address), None, ..) => return self.address(address.clone()),
-            (None, Some(store), ..) => store.clone(),
-            (None, None, Some(_), Some(_)) => {
-                return Err(Error::Usage(
-                    "KVS_ADDR and KVS_STORE are both set; unset one, or say --addr or --store".into(),
-                ));
-            }
-            (None, None, Some(address), None) => return self.address(parse_variable("KVS_ADDR", &address)?),
-            (None, None, None, Some(store)) => parse_variable("KVS_STORE", &store)?,
-            (None, None, None, None) => {
-                return self.address(DEFAULT_ADDRESS.parse().expect("the default is an address"));
-            }
-        };
-        let access = ClusterAccess { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
-        Ok(Target::Store(Box::new(Store::new(store, access))))
-    }
-
-    fn address(&self, address: Address) -> Result<Target, Error> {
-        if self.kubeconfig.is_some() || self.context.is_some() {
-            return Err(Error::Usage("--kubeconfig and --context go with --store NAMESPACE/NAME only".into()));
-        }
-        Ok(Target::Address(address))
-    }
-
-    /// The time for one call.
-    pub(crate) fn timeout(&self) -> Duration {
-        Duration::from_secs(self.timeout)
+/// The line with the variable in place of its flag, if that is where a wrong value stands: clap names the flag for both.
+fn with_variable(
+    line: String,
+    error: &clap::Error,
+    command: &clap::Command,
+    words: &[OsString],
+    is_set: impl Fn(&OsStr) -> bool,
+) -> String {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return line };
+    let Some(argument) = argument_of(command, flag) else { return line };
+    let (long, short) = (argument.get_long(), argument.get_short());
+    let is_given = words.iter().filter_map(|word| word.to_str()).any(|word| match word.strip_prefix("--") {
+        Some(word) => long == Some(word.split('=').next().unwrap_or(word)),
+        None => word.starts_with('-') && short.is_some_and(|short| word.contains(short)),
+    });
+    match argument.get_env().filter(|name| !is_given && is_set(name)) {
+        Some(name) => line.replace(&format!(" for '{flag}'"), &format!(" in {}", name.display())),
+        None => line,
     }
 }
 
-fn parse_variable<T: std::str::FromStr<Err: std::fmt::Display>>(name: &str, value: &str) -> Result<T, Error> {
-    value.parse().map_err(|error| Error::Usage(format!("invalid value '{value}' in {name}: {error}")))
+/// The flag that clap writes so, of a command or of those below it.
+fn argument_of<'a>(command: &'a clap::Command, flag: &str) -> Option<&'a clap::Arg> {
+    let own = command.get_arguments().find(|argument| argument.to_string() == flag);
+    own.or_else(|| command.get_subcommands().find_map(|command| argument_of(command, flag)))
 }
 
 /// clap's error in one line: its paragraphs joined, without the last one, which points to the help that we name shorter.
@@ -165,6 +135,7 @@ fn one_line(rendered: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::Target;
 
     fn parse(line: &str) -> Result<Option<Arguments>, Error> {
         Arguments::parse(std::iter::once("kvs-client").chain(line.split_whitespace()).map(OsString::from))
@@ -175,7 +146,7 @@ mod tests {
         let variable =
             |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         match arguments.connection.target(variable).map_err(|error| error.to_string())? {
-            Target::Address(address) => Ok(address.to_string()),
+            Target::Address { address, .. } => Ok(address.to_string()),
             Target::Store(store) => Ok(format!("store {}", store.name())),
         }
     }
@@ -208,6 +179,31 @@ mod tests {
         assert!(
             target("get k", &[("KVS_STORE", "nonsense")]).unwrap_err().contains("in KVS_STORE: want NAMESPACE/NAME")
         );
+    }
+
+    #[test]
+    fn a_wrong_value_is_looked_for_where_it_stands() {
+        use clap::CommandFactory as _;
+        let mut command = Arguments::command();
+        command.build();
+        for (line, set, expected) in [
+            ("--timeout x get k", "", "'x' for '--timeout <SECONDS>': "),
+            ("--timeout x get k", "KVS_TIMEOUT", "'x' for '--timeout <SECONDS>': "),
+            ("get k --timeout=x", "KVS_TIMEOUT", "'x' for '--timeout <SECONDS>': "),
+            ("get k -ox", "KVS_OUTPUT", "'x' for '--output <FORMAT>' "),
+        ] {
+            let words: Vec<OsString> =
+                std::iter::once("kvs-client").chain(line.split_whitespace()).map(OsString::from).collect();
+            let error = Arguments::try_parse_from(&words).unwrap_err();
+            let said = |words: &[OsString]| {
+                let line = one_line(&error.render().to_string());
+                with_variable(line, &error, &command, words, |name| name == set)
+            };
+            assert!(said(&words).contains(expected), "{}", said(&words));
+            // What clap says of a variable is the same; only the words lack the flag.
+            let without = said(&words[..1]);
+            assert_eq!(without.contains(&format!("'x' in {set}")), !set.is_empty(), "{without}");
+        }
     }
 
     #[test]
@@ -246,7 +242,31 @@ mod tests {
 
     #[test]
     fn numbers_below_zero_are_keys_and_values() {
-        let Command::Set { key, value } = parse("set -1 -2.5").unwrap().unwrap().command else { panic!("a set") };
+        let Command::Data(DataCommand::Set { key, value, .. }) = parse("set -1 -2.5").unwrap().unwrap().command else {
+            panic!("a set")
+        };
         assert_eq!((key.to_str(), value.to_str()), (Some("-1"), Some("-2.5")));
+    }
+
+    /// Every flag of every command, with its variable as the help shows it.
+    #[test]
+    fn every_flag_has_a_variable() {
+        use clap::CommandFactory as _;
+        fn check(command: &clap::Command, seen: &mut usize) {
+            for argument in command.get_arguments() {
+                let Some(flag) = argument.get_long().filter(|flag| !matches!(*flag, "help" | "version")) else {
+                    continue;
+                };
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                let name = argument.get_env().map(|name| name.to_string_lossy().into_owned());
+                let is_named = name.is_some_and(|name| name.starts_with("KVS_")) || help.contains("[env: KVS_");
+                assert!(is_named, "--{flag} of {} has no variable", command.get_name());
+                *seen += 1;
+            }
+            command.get_subcommands().for_each(|command| check(command, seen));
+        }
+        let mut seen = 0;
+        check(&Arguments::command(), &mut seen);
+        assert!(seen > 20, "{seen} flags");
     }
 }

@@ -6,7 +6,8 @@
 
 mod access;
 mod error;
-mod pods;
+pub(crate) mod pods;
+mod secrets;
 
 use std::fmt;
 use std::io::IsTerminal as _;
@@ -18,10 +19,12 @@ use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::{Api, Client};
 use kvs_protocol::config::CLIENT_PORT;
 
-use crate::connection::Connection;
+use crate::connection::{Failure, Stream};
+use crate::output::say;
+use crate::security::{Secrets, Security};
 
 pub(crate) use access::ClusterAccess;
-pub(crate) use error::StoreError;
+pub(crate) use error::{StoreError, with_sources};
 
 /// `NAMESPACE/NAME` of a KvsStore.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,27 +66,46 @@ impl fmt::Display for StoreName {
 }
 
 /// A store and the way to its cluster.
+#[derive(Clone)]
 pub(crate) struct Store {
     name: StoreName,
     access: ClusterAccess,
+    security: Security,
     /// Made with the first connection.
     client: Option<Client>,
     /// What was last said about waiting, so that it is said once.
     said: Option<String>,
 }
 
+/// A forwarded port of a pod, on which nothing has been said.
+pub(crate) struct Reached {
+    pub(crate) stream: Box<dyn Stream>,
+    /// The name that the server's certificate bears.
+    pub(crate) host: String,
+    /// The other end, as an error names it.
+    pub(crate) place: String,
+    pub(crate) failure: Failure,
+    /// What the store's Secrets hold for it.
+    pub(crate) secrets: Secrets,
+}
+
 impl Store {
-    pub(crate) fn new(name: StoreName, access: ClusterAccess) -> Self {
-        Self { name, access, client: None, said: None }
+    pub(crate) fn new(name: StoreName, access: ClusterAccess, security: Security) -> Self {
+        Self { name, access, security, client: None, said: None }
+    }
+
+    /// What the command line says of TLS and the token.
+    pub(crate) fn security(&self) -> &Security {
+        &self.security
     }
 
     pub(crate) fn name(&self) -> &StoreName {
         &self.name
     }
 
-    /// Finds the store's ready pod and connects to its server.
-    pub(crate) async fn connect(&mut self) -> Result<Connection, StoreError> {
-        let result = self.try_connect().await;
+    /// Finds the store's ready pod and forwards its port.
+    pub(crate) async fn reach(&mut self) -> Result<Reached, StoreError> {
+        let result = self.try_reach().await;
         if let Err(error) = &result
             && error.is_interruption()
         {
@@ -92,12 +114,13 @@ impl Store {
         result
     }
 
-    async fn try_connect(&mut self) -> Result<Connection, StoreError> {
+    async fn try_reach(&mut self) -> Result<Reached, StoreError> {
         let client = match &self.client {
             Some(client) => client.clone(),
             None => self.client.insert(self.access.client().await?).clone(),
         };
         let store = self.read_store(&client).await?;
+        let secrets = secrets::read(&client, &self.name, secrets::needed(&store, &self.security)).await?;
         let pods: Api<Pod> = Api::namespaced(client, &self.name.namespace);
         let selector = pods::selector(&store, &self.name.name);
         let found = pods.list(&ListParams::default().labels(&selector)).await;
@@ -106,7 +129,7 @@ impl Store {
             let reason = pods::why_not_ready(&store, &found.items);
             return Err(StoreError::NotReady { store: self.name.clone(), reason });
         };
-        self.forward(&pods, pod).await
+        self.forward(&pods, pod, secrets).await
     }
 
     async fn read_store(&self, client: &Client) -> Result<DynamicObject, StoreError> {
@@ -116,7 +139,7 @@ impl Store {
 
     /// Forwards the port of a pod. The API server may accept this for a pod that has just died: then the stream or its
     /// error channel says so later.
-    async fn forward(&self, pods: &Api<Pod>, pod: &str) -> Result<Connection, StoreError> {
+    async fn forward(&self, pods: &Api<Pod>, pod: &str, secrets: Secrets) -> Result<Reached, StoreError> {
         let forwarded = pods.portforward(pod, &[CLIENT_PORT]).await;
         let mut forwarded = forwarded.map_err(|error| StoreError::from_forward(&self.name, pod, error))?;
         let stream = forwarded.take_stream(CLIENT_PORT).expect("the stream of the one port, taken once");
@@ -129,20 +152,22 @@ impl Store {
             }
         });
         let place = format!("store {} (pod {pod})", self.name);
-        Ok(Connection::with_failure(stream, place, failure.boxed()))
+        // What the Service of the store is called; the certificate bears it, whichever pod answers.
+        let host = format!("{}.{}.svc", self.name.name, self.name.namespace);
+        Ok(Reached { stream: Box::new(stream), host, place, failure: failure.boxed(), secrets })
     }
 
     /// Tells a person why nothing happens. A script hears of it when the time is over.
     fn say_waiting(&mut self, why: String) {
         if std::io::stderr().is_terminal() && self.said.as_ref() != Some(&why) {
-            eprintln!("kvs-client: waiting: {why}");
+            say(&format!("waiting: {why}"));
             self.said = Some(why);
         }
     }
 }
 
 /// The resource, without its Rust type: the client depends on the fields that it reads, not on the operator.
-fn kvs_stores() -> ApiResource {
+pub(crate) fn kvs_stores() -> ApiResource {
     ApiResource {
         group: "kvs.aryavarth.io".into(),
         version: "v1alpha1".into(),

@@ -5,12 +5,15 @@ mod support;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
 
 use kvs_protocol::{Answer, Client, Verb};
-use support::{Server, client, fake, run, until};
+use support::{Outcome, PATIENCE, Server, client, fake, poll, run, until};
 
 /// A server, and a folder for it and for the files of a test.
 fn server() -> (Server, tempfile::TempDir) {
@@ -29,7 +32,7 @@ fn get_all(server: &Server, keys: impl Iterator<Item = Vec<u8>>) -> Vec<Option<V
     let value = |answer| match answer {
         Answer::Null => None,
         Answer::Bytes(value) => Some(value),
-        Answer::Bool(_) => panic!("a get was answered with a truth value"),
+        other => panic!("a get was answered with {other:?}"),
     };
     responses.into_iter().map(|response| value(response.body.unwrap())).collect()
 }
@@ -104,6 +107,77 @@ fn a_pipe_is_read_as_it_comes() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     assert!(String::from_utf8(output.stderr).unwrap().starts_with("imported 3 keys"));
+}
+
+/// What a pipe of an import says and leaves behind when it is slow, at a server that does not like to wait.
+fn import_slowly(server: &Server, arguments: &[&str], write: impl FnOnce(&mut std::process::ChildStdin)) -> Outcome {
+    let mut command = server.client(arguments);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    write(&mut input);
+    drop(input);
+    let code = until("the import ends by itself", || child.try_wait().unwrap()).code();
+    let mut errors = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    Outcome { code, output: Vec::new(), errors }
+}
+
+/// A person types for longer than a server keeps silent connections, and for longer than an answer may take.
+#[test]
+fn a_pipe_may_be_slower_than_every_deadline() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_with(&folder.path().join("data"), &["--limits-idle-deadline-ms", "200"]);
+    let outcome = import_slowly(&server, &["import", "-", "--timeout", "1"], |input| {
+        for number in 0..3 {
+            if number > 0 {
+                thread::sleep(Duration::from_millis(1_500));
+            }
+            writeln!(input, r#"{{"key":"{number}","value":"typed"}}"#).unwrap();
+        }
+    });
+    assert_eq!(outcome.code, Some(0), "{}", outcome.errors);
+    assert!(outcome.errors.starts_with("imported 3 keys"), "{}", outcome.errors);
+    assert!(
+        get_all(&server, ["0", "1", "2"].map(|key| key.as_bytes().to_vec()).into_iter()).iter().all(Option::is_some)
+    );
+}
+
+#[test]
+fn a_refusal_is_told_while_the_pipe_is_still_open() {
+    let (server, _folder) = server();
+    let too_long = "v".repeat(1024 * 1024 + 1);
+    let outcome = import_slowly(&server, &["import", "-"], |input| {
+        writeln!(input, r#"{{"key":"a","value":"b"}}"#).unwrap();
+        writeln!(input, r#"{{"key":"long","value":"{too_long}"}}"#).unwrap();
+        // What comes later must not be waited for: the pipe stays open as long as the import runs.
+        let open = input.as_fd().try_clone_to_owned().unwrap();
+        thread::spawn(move || {
+            let _open = open;
+            thread::sleep(PATIENCE * 2);
+        });
+    });
+    assert_eq!(outcome.code, Some(7), "{}", outcome.errors);
+    assert!(
+        outcome.errors.contains("standard input:2: ") && outcome.errors.contains("1 keys were"),
+        "{}",
+        outcome.errors
+    );
+}
+
+/// Counting a record's quotes anew with each of its lines would take hours here.
+#[test]
+fn a_value_of_many_lines_is_read_once() {
+    const LINES: usize = 4 * 1024 * 1024;
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_with(&folder.path().join("data"), &["--max-value-bytes", "8388608"]);
+    let file = folder.path().join("lines.csv");
+    fs::write(&file, format!("key,value\nk,\"{}\"\nlast,v\n", "\n".repeat(LINES))).unwrap();
+    let mut child = server.client(["import".as_ref(), file.as_os_str()]).stderr(Stdio::null()).spawn().unwrap();
+    let ended = poll(|| child.try_wait().unwrap());
+    let _ = child.kill();
+    assert_eq!(ended.expect("the import is still reading").code(), Some(0));
+    let found = get_all(&server, ["k", "last"].into_iter().map(|key| key.as_bytes().to_vec()));
+    assert!(found == [Some("\n".repeat(LINES).into_bytes()), Some(b"v".to_vec())]);
 }
 
 #[test]

@@ -221,3 +221,31 @@ fn a_kubeconfig_or_cluster_that_is_not_there_is_one_line() {
     let line = outcome.assert_fails(8);
     assert!(line.contains("cannot read the KvsStore") && line.contains("Connection refused"), "{line}");
 }
+
+#[test]
+fn an_export_survives_the_death_of_the_pod() {
+    const KEYS: usize = 8_000;
+    let mut setup = Setup::new();
+    let file = setup.folder.path().join("keys.jsonl");
+    let line = |number: usize| format!("{{\"key\":\"{number}\",\"value\":\"{}\"}}\n", "x".repeat(1_000));
+    std::fs::write(&file, (0..KEYS).map(line).collect::<String>()).unwrap();
+    assert_eq!(setup.server.as_ref().unwrap().run(["import".as_ref(), file.as_os_str()]).code, Some(0));
+    let all = setup.folder.path().join("all.jsonl");
+    let partial = setup.folder.path().join("all.jsonl.partial");
+    let mut child = setup.client(["export".as_ref(), all.as_os_str()]).stderr(Stdio::piped()).spawn().unwrap();
+    until("the export is under way", || std::fs::metadata(&partial).ok().filter(|found| found.len() > 0).map(|_| ()));
+    setup.kill_pod();
+    setup.cluster.cut();
+    assert!(!all.exists(), "it was not done before its pod died");
+    setup.revive_pod();
+    let status = until("the export ends", || child.try_wait().unwrap());
+    let output = child.wait_with_output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(status.code(), Some(0), "{errors}");
+    let sorted = |file: &std::path::Path| {
+        let mut lines: Vec<String> = std::fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    };
+    assert!(sorted(&all) == sorted(&file), "every key is there once");
+}

@@ -91,6 +91,17 @@ pub enum Error {
     #[error("this cursor is not one that this store gave since it was opened; begin the scan again")]
     WrongCursor,
 
+    /// This engine can't do what was asked. The caller must use another way, which the message names.
+    #[error("the {engine} engine has no {what}; {instead}")]
+    NotSupported {
+        /// The engine's name.
+        engine: &'static str,
+        /// What was asked for.
+        what: &'static str,
+        /// What to do instead.
+        instead: &'static str,
+    },
+
     /// The engine is closing. The caller must connect again later.
     #[error("the store is closing")]
     Closed,

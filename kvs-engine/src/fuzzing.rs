@@ -2,6 +2,7 @@
 
 #![expect(clippy::missing_panics_doc, reason = "to panic is what a check of a fuzz target is for")]
 
+use crate::kvs::checkpoint;
 use crate::kvs::index::{HashKey, Index};
 use crate::kvs::record;
 use crate::log::frame;
@@ -30,6 +31,12 @@ pub fn canonical(payload: &[u8]) -> Option<Vec<u8>> {
 pub fn hash(secret: [u8; 16], key: &[u8]) -> (usize, u32) {
     let hash = Index::new(HashKey(secret)).hash(key);
     (hash.shard, hash.bits)
+}
+
+/// The block of a checkpoint with these entries, hash and place as they are in memory, in the order of their hashes.
+#[must_use]
+pub fn block(entries: &[(u32, u64)]) -> Vec<u8> {
+    checkpoint::block_of(entries)
 }
 
 /// The checksum of lines and blocks.

@@ -12,6 +12,7 @@ mod compaction;
 pub(crate) mod index;
 mod location;
 mod mutate;
+mod prefetch;
 mod read;
 pub(crate) mod record;
 mod replay;

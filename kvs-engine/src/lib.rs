@@ -19,6 +19,7 @@ pub mod log;
 mod memory;
 mod operation;
 mod options;
+mod prefetch;
 pub mod repair;
 mod scan;
 #[cfg(feature = "sled")]
@@ -35,7 +36,7 @@ pub use error::{Error, Result};
 pub use kvs::KvStore;
 pub use limits::Limits;
 pub use memory::MemoryEngine;
-pub use operation::{Mutation, Operation, Outcome};
+pub use operation::{Condition, Mutation, Operation, Outcome};
 pub use options::{Options, SyncPolicy};
 pub use scan::{Cursor, Entries, Entry, Page, Scan};
 #[cfg(feature = "sled")]

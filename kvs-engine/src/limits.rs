@@ -28,6 +28,9 @@ pub const DEFAULT_PAGE_BYTES: usize = 1024 * 1024;
 /// The most records that one page looks at, whether they have the prefix or not: it bounds the time of one call.
 pub const MAX_PAGE_RECORDS: usize = 20_000;
 
+/// The most keys that a clear removes at once: others wait for their keys' locks meanwhile, some milliseconds.
+pub const CLEAR_BATCH_KEYS: usize = 1_000;
+
 /// The limits that one open engine applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {

@@ -26,6 +26,7 @@ mod notices;
 mod open;
 mod places;
 pub(crate) mod recovery;
+mod recycle;
 pub(crate) mod segment;
 pub(crate) mod segments;
 pub(crate) mod snapshot;
@@ -35,7 +36,7 @@ mod tail;
 pub use framed::options::{LogOptions, LogStats, ReadLimits};
 pub use framed::{Entry, FramedLog};
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::options::Options;
@@ -121,9 +122,27 @@ pub(crate) struct Log<W> {
     /// Bytes of a group, averaged over the last few.
     group_bytes: AtomicU64,
     syncs: AtomicU64,
+    /// Time that appends waited for room or for a segment, in microseconds.
+    stall_us: AtomicU64,
     no_space: AtomicBool,
+    /// Taken with no other lock, and never held across I/O. A file for the output of the next compaction.
+    kept: Mutex<Option<Arc<Segment>>>,
     /// A compaction uses the space of its reserve.
     reserve_in_use: AtomicBool,
+}
+
+/// Steps that must be taken together or not at all; see [`Log::or_poison`].
+pub(crate) struct OrPoison<'a, W: Waiter> {
+    log: &'a Log<W>,
+    doing: &'static str,
+}
+
+impl<W: Waiter> Drop for OrPoison<'_, W> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.log.poison_by_panic(self.doing);
+        }
+    }
 }
 
 impl<W: Waiter> Log<W> {
@@ -185,7 +204,9 @@ impl<W: Waiter> Log<W> {
                 tail = self.segment_ready.wait(tail).unwrap_or_else(PoisonError::into_inner);
             } else if tail.queued_bytes > MAX_QUEUED_BYTES {
                 self.work.notify_one();
+                let began = Instant::now();
                 tail = self.round_ended.wait(tail).unwrap_or_else(PoisonError::into_inner);
+                self.note_stall(began);
             } else if tail.end + bytes > tail.active.capacity {
                 tail = self.rotate(tail, bytes, purpose)?;
             } else {
@@ -222,9 +243,22 @@ impl<W: Waiter> Log<W> {
         }
         tail.wanted_bytes = tail.wanted_bytes.max(bytes);
         self.segment_work.notify_one();
+        let began = Instant::now();
         tail = self.segment_ready.wait(tail).unwrap_or_else(PoisonError::into_inner);
+        self.note_stall(began);
         let refused = was_full && tail.spare.is_none() && !tail.removal_waits;
         if refused { Err(Error::NoSpace) } else { Ok(tail) }
+    }
+
+    /// Counts a wait that has just ended.
+    fn note_stall(&self, began: Instant) {
+        let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.stall_us.fetch_add(took_us, Ordering::Relaxed);
+    }
+
+    /// Time that appends waited for room or for a segment since the log was opened, in microseconds.
+    pub(crate) fn stall_us(&self) -> u64 {
+        self.stall_us.load(Ordering::Relaxed)
     }
 
     /// Has the segment that takes appends sealed soon, so that a compaction can rewrite it, and returns it; `None` when
@@ -320,6 +354,16 @@ impl<W: Waiter> Log<W> {
             waiter.settled(Err(error.clone()));
         }
         error
+    }
+
+    /// Poisons the log if a panic comes by while the guard lives: for steps that must be taken together or not at all.
+    pub(crate) fn or_poison(&self, doing: &'static str) -> OrPoison<'_, W> {
+        OrPoison { log: self, doing }
+    }
+
+    /// What everybody gets from now on, after a panic in the middle of this.
+    pub(crate) fn poison_by_panic(&self, doing: &str) -> Error {
+        self.poison(format!("a fault of the program in {doing}; its log says more"))
     }
 
     /// Why nothing is acknowledged any more, if so.

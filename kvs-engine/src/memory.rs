@@ -47,6 +47,16 @@ impl MemoryEngine {
             Operation::Remove { key } => {
                 state.values.remove(&key).ok_or(Error::KeyNotFound)?;
             }
+            Operation::SetIf { key, value, condition, old } => {
+                let found = state.values.get(&key);
+                let stored = condition.holds(found.is_some());
+                let outcome = Outcome::of_set_if(stored, old, found.cloned());
+                if stored {
+                    state.values.insert(key, value);
+                }
+                return Ok(outcome);
+            }
+            Operation::Take { key } => return Ok(Outcome::Value(state.values.remove(&key))),
             Operation::Batch(mutations) => {
                 for mutation in mutations {
                     match mutation {
@@ -63,8 +73,10 @@ impl MemoryEngine {
 /// Refuses an operation with a key, value or batch over the limits. Every engine calls this first.
 pub(crate) fn check(operation: &Operation, limits: &Limits) -> Result<()> {
     match operation {
-        Operation::Get { key } | Operation::Remove { key } => limits.check_key(key),
-        Operation::Set { key, value } => limits.check_key(key).and_then(|()| limits.check_value(value)),
+        Operation::Get { key } | Operation::Remove { key } | Operation::Take { key } => limits.check_key(key),
+        Operation::Set { key, value } | Operation::SetIf { key, value, .. } => {
+            limits.check_key(key).and_then(|()| limits.check_value(value))
+        }
         Operation::Batch(mutations) => {
             if mutations.len() > MAX_BATCH_OPERATIONS {
                 return Err(Error::TooLarge {
@@ -107,6 +119,11 @@ impl KvsEngine for MemoryEngine {
         let begin = after.map_or(Bound::Included(scan.prefix.clone()), Bound::Excluded);
         let entries = state.values.range((begin, Bound::Unbounded));
         Gathering::new(scan).of_ordered(entries.map(|(key, value)| Ok((key, value))))
+    }
+
+    fn count(&self) -> Result<u64> {
+        let state = self.map.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.closed { Err(Error::Closed) } else { Ok(state.values.len() as u64) }
     }
 
     fn stats(&self) -> Stats {

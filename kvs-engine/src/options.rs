@@ -39,7 +39,7 @@ pub struct Options {
     /// Dead bytes that start a compaction; default 1 MiB.
     pub compaction_threshold_bytes: u64,
     /// The share of the log that must be dead as well, in percent of all its bytes, before a compaction starts;
-    /// default 25, so that a large log is not rewritten for a few dead bytes.
+    /// default 12, so that a large log is not rewritten for a few dead bytes.
     pub compaction_dead_percent: u8,
     /// The size of one file of the log, in bytes; default 8 MiB, at least 4 KiB. An empty
     /// store takes three of them and 1 MiB on disk: one that is written, one that is ready, and the reserves.
@@ -47,9 +47,13 @@ pub struct Options {
     /// How fast a compaction reads, in bytes per second; default 64 MiB, so that it leaves the disk to requests. Where
     /// that is too slow for what is overwritten, it goes faster.
     pub compaction_bytes_per_second: u64,
-    /// Growth of the log that makes a checkpoint of the index due, in bytes; default 16 MiB, and twice the size of the
-    /// last checkpoint if that is more. Opening after the death of the process reads about so much of the log.
+    /// Growth of the log that makes a checkpoint of the index due, in bytes; default 16 MiB, and three times the size
+    /// of the last checkpoint if that is more. Opening after the death of the process reads about so much of the log, and
+    /// a third more while a checkpoint is being written.
     pub checkpoint_bytes: u64,
+    /// Memory in which sled keeps pages, in bytes; default 64 MiB, because sled's own 1 GiB fits no small pod. The
+    /// other engines have no use for it.
+    pub sled_cache_bytes: u64,
     /// Hears of syncs and compactions.
     pub observer: Arc<dyn Observer>,
 }
@@ -60,10 +64,11 @@ impl Default for Options {
             limits: Limits::default(),
             sync: SyncPolicy::Always,
             compaction_threshold_bytes: 1024 * 1024,
-            compaction_dead_percent: 25,
+            compaction_dead_percent: 12,
             segment_bytes: 8 * 1024 * 1024,
             compaction_bytes_per_second: 64 * 1024 * 1024,
             checkpoint_bytes: 16 * 1024 * 1024,
+            sled_cache_bytes: 64 * 1024 * 1024,
             observer: Arc::new(NoObserver),
         }
     }
@@ -80,6 +85,7 @@ impl std::fmt::Debug for Options {
             .field("segment_bytes", &self.segment_bytes)
             .field("compaction_bytes_per_second", &self.compaction_bytes_per_second)
             .field("checkpoint_bytes", &self.checkpoint_bytes)
+            .field("sled_cache_bytes", &self.sled_cache_bytes)
             .finish_non_exhaustive()
     }
 }

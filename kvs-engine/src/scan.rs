@@ -73,6 +73,10 @@ pub struct Cursor(Vec<u8>);
 const AFTER_KEY: u8 = b'k';
 /// or a place in the order of hashes, for `kvs`.
 const AT_HASH: u8 = b'h';
+/// or the same as a number.
+const AT_NUMBER: u8 = b'n';
+/// Bits of a number that are shard and hash; those above are of the mark.
+const PLACE_BITS: u32 = 40;
 
 impl Cursor {
     /// The cursor as bytes.
@@ -85,6 +89,21 @@ impl Cursor {
     #[must_use]
     pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Self {
         Self(bytes.into())
+    }
+
+    /// The cursor as a number other than zero, for protocols whose cursors are numbers: as much of the index's mark as
+    /// there is room for, then shard and hash. `None` where a cursor holds a key.
+    #[must_use]
+    pub fn to_number(&self) -> Option<u64> {
+        let (mark, shard, bits) = self.hash().ok()?;
+        let place = u64::from(shard) << u32::BITS | u64::from(bits);
+        (place >> PLACE_BITS == 0).then_some(u64::from(mark) << PLACE_BITS | place).filter(|number| *number != 0)
+    }
+
+    /// A cursor from what [`to_number`](Self::to_number) gave. The scan checks it.
+    #[must_use]
+    pub fn from_number(number: u64) -> Self {
+        Self([&[AT_NUMBER][..], &number.to_be_bytes()].concat())
     }
 
     /// The cursor behind a key.
@@ -103,9 +122,19 @@ impl Cursor {
         Self([&[AT_HASH][..], &mark.to_be_bytes(), &shard, &bits.to_be_bytes()].concat())
     }
 
+    /// Whether an index with this mark gave the cursor.
+    pub(crate) fn is_of(&self, mark: u32) -> Result<bool> {
+        let (found, ..) = self.hash()?;
+        let known_bits = if self.0[0] == AT_NUMBER { u64::BITS - PLACE_BITS } else { u32::BITS };
+        Ok((found ^ mark) & (u32::MAX >> (u32::BITS - known_bits)) == 0)
+    }
+
     /// The mark, the shard and the hash where the scan goes on.
     pub(crate) fn hash(&self) -> Result<(u32, u16, u32)> {
         match *self.0.as_slice() {
+            [AT_NUMBER, a, b, c, d, e, f, g, h] => {
+                Ok((u32::from_be_bytes([0, a, b, c]), u16::from(d), u32::from_be_bytes([e, f, g, h])))
+            }
             [AT_HASH, a, b, c, d, e, f, g, h, i, j] => {
                 Ok((u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f]), u32::from_be_bytes([g, h, i, j])))
             }

@@ -112,7 +112,7 @@ impl SledEngine {
     ) -> Result<Self> {
         let lock = files::lock(folder)?;
         files::remove_unfinished_snapshots(folder)?;
-        let db = open_sled(folder)?;
+        let db = open_sled(folder, options.sled_cache_bytes)?;
         let queue = Arc::new(Queue::new());
         let committer = Committer {
             queue: Arc::clone(&queue),
@@ -240,6 +240,23 @@ impl Inner {
                 let bytes = byte_count(key.len());
                 self.write_one(&key, bytes, completion, || db.remove(&key).map(|old| old.is_some()))
             }
+            Operation::SetIf { key, value, condition, old } => {
+                let (key, bytes) = (&key, byte_count(key.len() + value.len()));
+                self.write_decided(db, key, bytes, completion, move |found| {
+                    let stored = condition.holds(found.is_some());
+                    let outcome = Outcome::of_set_if(stored, old, found.map(|value| value.to_vec()));
+                    let write = move || db.insert(key, value).map(drop);
+                    (outcome, stored.then_some(write))
+                })
+            }
+            Operation::Take { key } => {
+                let (key, bytes) = (&key, byte_count(key.len()));
+                self.write_decided(db, key, bytes, completion, move |found| {
+                    let write = move || db.remove(key).map(drop);
+                    let write = found.is_some().then_some(write);
+                    (Outcome::Value(found.map(|value| value.to_vec())), write)
+                })
+            }
             Operation::Batch(mutations) => self.write_batch(db, mutations, completion),
         }
     }
@@ -268,13 +285,43 @@ impl Inner {
         let mut shard = self.unsettled.lock(hash);
         match self.guarded(write) {
             Ok(true) => {
-                shard.mark(hash, self.answer_write(completion, bytes));
+                shard.mark(hash, self.answer_write(completion, bytes, Outcome::Done));
                 None
             }
             // That the key is missing may be the work of a removal that is not settled.
             Ok(false) => {
                 let unsettled = shard.contains(hash, self.queue.settled());
                 self.answer_read(unsettled, completion, Err(Error::KeyNotFound))
+            }
+            Err(error) => Some((completion, Err(error))),
+        }
+    }
+
+    /// One key's write that its present value decides, with the answer of either decision. No other writer of the key
+    /// comes between, because every one of them holds its shard's lock.
+    fn write_decided<W: FnOnce() -> ::sled::Result<()>>(
+        &self,
+        db: &::sled::Db,
+        key: &[u8],
+        bytes: u64,
+        completion: Completion,
+        decide: impl FnOnce(Option<::sled::IVec>) -> (Outcome, Option<W>),
+    ) -> Now {
+        let hash = self.unsettled.hash(key);
+        let mut shard = self.unsettled.lock(hash);
+        let found = match self.guarded(|| db.get(key)) {
+            Ok(found) => found,
+            Err(error) => return Some((completion, Err(error))),
+        };
+        let (outcome, write) = decide(found);
+        let Some(write) = write else {
+            let unsettled = shard.contains(hash, self.queue.settled());
+            return self.answer_read(unsettled, completion, Ok(outcome));
+        };
+        match self.guarded(write) {
+            Ok(()) => {
+                shard.mark(hash, self.answer_write(completion, bytes, outcome));
+                None
             }
             Err(error) => Some((completion, Err(error))),
         }
@@ -304,15 +351,15 @@ impl Inner {
         if let Err(error) = self.guarded(|| db.apply_batch(batch)) {
             return Some((completion, Err(error)));
         }
-        let generation = self.answer_write(completion, bytes);
+        let generation = self.answer_write(completion, bytes, Outcome::Done);
         hashes.into_iter().for_each(|hash| shards.mark(hash, generation));
         None
     }
 
     /// Queues the answer to a write; returns the group that makes it durable.
-    fn answer_write(&self, completion: Completion, bytes: u64) -> u64 {
+    fn answer_write(&self, completion: Completion, bytes: u64, outcome: Outcome) -> u64 {
         self.appended_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.queue.push(completion, Ok(Outcome::Done), &Held::Write(bytes))
+        self.queue.push(completion, Ok(outcome), &Held::Write(bytes))
     }
 
     /// Queues an answer that shows an unsettled write; any other need not wait.

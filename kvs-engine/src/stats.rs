@@ -36,6 +36,12 @@ pub struct Stats {
     pub compaction_failures: u64,
     /// Whether a compaction is running.
     pub compacting: bool,
+    /// Dead bytes beyond what starts a compaction.
+    pub compaction_backlog_bytes: u64,
+    /// Time that compactions waited so as to keep to their rate, in microseconds.
+    pub compaction_throttled_us: u64,
+    /// Time that writers waited for room in the log's queue or for a segment, in microseconds.
+    pub append_stall_us: u64,
     /// Checkpoints of the index that were written since the store was opened.
     pub checkpoints: u64,
     /// Bytes of the log's records that were read to build the index when the store was opened.
@@ -49,8 +55,18 @@ pub struct Stats {
 /// Hears of what an engine does. Every method has an empty body, so that an observer takes what it needs. Called on
 /// the engine's own threads: it must be quick and must not call the engine.
 pub trait Observer: Send + Sync + 'static {
-    /// A sync ended that made `records` records of `bytes` bytes durable.
+    /// A group of `bytes` bytes was written to its file. What is said of its sync, if it
+    /// has one, follows at once on the same thread.
+    fn written(&self, _took: Duration, _bytes: u64) {}
+
+    /// A sync ended that made `records` records of `bytes` bytes durable; it alone took so long.
     fn synced(&self, _took: Duration, _records: u64, _bytes: u64) {}
+
+    /// The operations of a group are about to be answered, one after another on this thread.
+    fn answers(&self) {}
+
+    /// All of them are: what can be done once for many may be done now.
+    fn answered(&self) {}
 
     /// A compaction ended that read and wrote so many bytes.
     fn compacted(&self, _took: Duration, _read_bytes: u64, _written_bytes: u64) {}

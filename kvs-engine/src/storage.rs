@@ -107,6 +107,10 @@ pub trait StorageFile: Send + Sync + 'static {
     /// trying again proves nothing.
     fn sync_data(&self) -> io::Result<()>;
 
+    /// Lets the device begin with bytes that were written, so that a later [`sync_data`](Self::sync_data) has little
+    /// left to do and those who sync other files meanwhile do not wait behind megabytes. Promises nothing.
+    fn begin_writeback(&self, _offset: u64, _bytes: u64) {}
+
     /// Takes space for so many bytes from the beginning and makes the file at least so long; what was never written
     /// reads as zero. Where that can't be had, the caller writes zeros.
     ///
@@ -120,6 +124,14 @@ pub trait StorageFile: Send + Sync + 'static {
     /// where that can't be had; reading still works.
     fn map(&self) -> Option<Mapped> {
         None
+    }
+
+    /// How many names the file has: one that has several is shared with another folder.
+    ///
+    /// # Errors
+    /// `Unsupported`: it may be shared; or whatever the file system says.
+    fn links(&self) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// The file's length in bytes.

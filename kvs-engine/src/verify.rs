@@ -29,8 +29,9 @@ use crate::storage::{RealStorage, Storage, read_exact_at};
 pub const MAX_FINDINGS: usize = 10_000;
 /// How much of a file that is only compared with zeros is read at once, in bytes.
 const CHUNK_BYTES: usize = 1024 * 1024;
-/// Files beside the engine's own that need no word: the lock, and the server's note whose folder this is.
-const KNOWN_NAMES: [&str; 2] = ["LOCK", "identity.json"];
+/// Files beside the engine's own that need no word: the lock, and the server's notes whose folder this is and which backup
+/// made it.
+const KNOWN_NAMES: [&str; 3] = ["LOCK", "identity.json", "restored.json"];
 
 /// What a verification saw.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -136,29 +136,43 @@ fn check_second_crash(state: &MemoryStorage, promises: &Promises, random: &mut R
 fn every_state_that_a_power_failure_leaves_has_what_was_acknowledged() {
     let wanted = if is_full() { STATES_IN_FULL } else { STATES };
     let (states, second, stories) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let recycled = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 while states.load(Ordering::Relaxed) < wanted {
                     let seed = stories.fetch_add(1, Ordering::Relaxed);
-                    states_of_a_story(seed, || states.fetch_add(1, Ordering::Relaxed) < wanted, &second);
+                    let counted = Counted { second: &second, recycled: &recycled };
+                    states_of_a_story(seed, || states.fetch_add(1, Ordering::Relaxed) < wanted, &counted);
                 }
             });
         }
     });
+    let recycled = recycled.into_inner();
+    assert!(recycled > 0, "no compaction wrote over a file that the one before had made useless");
     figure(&format!(
-        "{wanted} states, {} crashes of a recovery, {} stories",
+        "{wanted} states, {} crashes of a recovery, {recycled} files written again, {} stories",
         second.into_inner(),
         stories.into_inner()
     ));
 }
 
+/// What was met in all stories.
+struct Counted<'a> {
+    second: &'a AtomicU64,
+    /// Files of a segment that became the one of another.
+    recycled: &'a AtomicU64,
+}
+
 /// Makes states after each call of a story until `go_on` says that it is enough.
-fn states_of_a_story(seed: u64, go_on: impl Fn() -> bool, second: &AtomicU64) {
+fn states_of_a_story(seed: u64, go_on: impl Fn() -> bool, counted: &Counted<'_>) {
     let notes = story(seed);
     let mut random = Random(seed);
     let mut player = Player::new(MemoryStorage::new());
     for (number, note) in notes.iter().enumerate() {
+        if matches!(note, Note::Rename(from, _) if from.ends_with(".log")) {
+            counted.recycled.fetch_add(1, Ordering::Relaxed);
+        }
         if !player.play(note) || !is_full() && random.below(CALLS_PER_LOOK) > 0 {
             continue;
         }
@@ -180,7 +194,7 @@ fn states_of_a_story(seed: u64, go_on: impl Fn() -> bool, second: &AtomicU64) {
             let story = format!("story {seed}, call {number} ({}), {choice:?}", name_of(note));
             if random.below(SECOND_CRASHES) == 0 {
                 check_second_crash(&state, &promises, &mut random, &story);
-                second.fetch_add(1, Ordering::Relaxed);
+                counted.second.fetch_add(1, Ordering::Relaxed);
             }
             check(&state, &promises, &story);
             if !go_on() {

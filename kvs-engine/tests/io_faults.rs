@@ -23,8 +23,6 @@ const STEPS: u64 = 24;
 const STEPS_IN_FULL: u64 = 60;
 /// Stories that are told at a time: some wait for space to return, which the log looks for once a second.
 const TELLERS: usize = 12;
-/// Calls that fail for ever are tried at one of so many calls in the short version.
-const FOR_EVER_STEP: u64 = 2;
 
 /// What a story ended with.
 struct Ending {
@@ -169,10 +167,7 @@ fn every_failing_call_is_an_error_and_loses_nothing() {
         check_ending(&ending, "nothing fails");
         for kind in [FaultKind::Errno(EIO), FaultKind::Errno(ENOSPC), FaultKind::Errno(EINTR), FaultKind::ShortWrite] {
             for call in 0..ending.calls {
-                faults.push((seed, Fault { call, kind, for_ever: false }));
-                if is_full() || call % FOR_EVER_STEP == 0 {
-                    faults.push((seed, Fault { call, kind, for_ever: true }));
-                }
+                faults.extend([false, true].map(|for_ever| (seed, Fault { call, kind, for_ever })));
             }
         }
     }

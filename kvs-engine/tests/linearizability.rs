@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 
 use history::{Action, Event, is_explained};
 use kvs_engine::storage::MemoryStorage;
-use kvs_engine::{Error, KvStore, KvsEngine};
+use kvs_engine::{Condition, Error, KvStore, KvsEngine};
 use support::slow::Slow;
 use support::{Random, figure, is_full, tiny, wait_until};
 
@@ -34,7 +34,9 @@ const KEYS: [&str; 2] = ["even", "odd"];
 enum Wish {
     Get,
     Set(Vec<u8>),
+    SetIf(Condition, Vec<u8>),
     Remove,
+    Take,
 }
 
 /// An action that was called, and its answer if there was one.
@@ -69,6 +71,11 @@ impl Journal {
                 store.set(key, value.clone()).expect("the disk is in order");
                 Action::Set(value)
             }
+            Wish::SetIf(condition, value) => {
+                let stored = store.set_if(key, value.clone(), condition).expect("the disk is in order");
+                Action::SetIf(condition, value, stored)
+            }
+            Wish::Take => Action::Took(store.take(key).expect("the disk is in order")),
             Wish::Remove => match store.remove(key) {
                 Ok(()) => Action::Removed,
                 Err(Error::KeyNotFound) => Action::NotFound,
@@ -94,7 +101,14 @@ impl Journal {
                 _ if called > after => continue,
                 (_, Wish::Get) => continue,
                 (_, Wish::Set(value)) => Event { called, answered: after, action: Action::Set(value), optional: true },
-                (_, Wish::Remove) => Event { called, answered: after, action: Action::Removed, optional: true },
+                // If it took effect at all, it was this one.
+                (_, Wish::SetIf(condition, value)) => {
+                    let action = Action::SetIf(condition, value, true);
+                    Event { called, answered: after, action, optional: true }
+                }
+                (_, Wish::Remove | Wish::Take) => {
+                    Event { called, answered: after, action: Action::Removed, optional: true }
+                }
             };
             events.entry(key).or_default().push(event);
         }
@@ -119,10 +133,14 @@ fn live(disk: &MemoryStorage, journal: &Journal, random: &mut Random) -> (Memory
                     if dead.load(Ordering::SeqCst) {
                         break;
                     }
-                    let wish = match random.below(5) {
+                    let value = format!("{worker}/{action}/{}", random.next()).into_bytes();
+                    let wish = match random.below(8) {
                         0 | 1 => Wish::Get,
                         2 => Wish::Remove,
-                        _ => Wish::Set(format!("{worker}/{action}/{}", random.next()).into_bytes()),
+                        3 => Wish::Take,
+                        4 => Wish::SetIf(Condition::Missing, value),
+                        5 => Wish::SetIf(Condition::Present, value),
+                        _ => Wish::Set(value),
                     };
                     journal.call(store, KEYS[random.index(KEYS.len())], wish);
                 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kvs_engine::storage::MemoryStorage;
-use kvs_engine::{Error, KvStore, KvsEngine, Mutation, Options, SyncPolicy};
+use kvs_engine::{Condition, Error, KvStore, KvsEngine, Mutation, Options, SyncPolicy};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -33,6 +33,9 @@ enum Step {
     Remove(Vec<u8>),
     Get(Vec<u8>),
     Batch(Vec<(Vec<u8>, Option<Vec<u8>>)>),
+    SetIf(Vec<u8>, Vec<u8>, Condition),
+    Take(Vec<u8>),
+    Clear,
     Flush,
     Compact,
     /// Closed and opened again.
@@ -62,12 +65,19 @@ fn step() -> impl Strategy<Value = Step> {
         4 => key().prop_map(Step::Remove),
         4 => key().prop_map(Step::Get),
         3 => vec((key(), proptest::option::weighted(0.7, value())), 1..5).prop_map(Step::Batch),
+        3 => (key(), value(), condition()).prop_map(|(key, value, condition)| Step::SetIf(key, value, condition)),
+        2 => key().prop_map(Step::Take),
+        1 => Just(Step::Clear),
         1 => Just(Step::Flush),
         2 => Just(Step::Compact),
         1 => Just(Step::Reopen),
         1 => Just(Step::Kill),
         2 => (any::<u64>(), 0..=100_u64).prop_map(|(seed, share)| Step::PowerLoss(seed, share)),
     ]
+}
+
+fn condition() -> impl Strategy<Value = Condition> {
+    prop_oneof![Just(Condition::Always), Just(Condition::Missing), Just(Condition::Present)]
 }
 
 fn policy() -> impl Strategy<Value = SyncPolicy> {
@@ -143,6 +153,26 @@ impl Pair {
                     }
                 }
                 self.acknowledged(next);
+            }
+            Step::SetIf(key, value, condition) => {
+                let stored = self.store.set_if(key.clone(), value.clone(), condition).map_err(failed)?;
+                prop_assert_eq!(stored, condition.holds(next.contains_key(&key)));
+                if stored {
+                    next.insert(key, value);
+                    self.acknowledged(next);
+                }
+            }
+            Step::Take(key) => {
+                let taken = self.store.take(key.clone()).map_err(failed)?;
+                prop_assert_eq!(&taken, &next.remove(&key));
+                if taken.is_some() {
+                    self.acknowledged(next);
+                }
+            }
+            Step::Clear => {
+                self.store.clear().map_err(failed)?;
+                self.states.push(Map::new());
+                self.settle();
             }
             Step::Flush => {
                 self.store.flush().map_err(failed)?;

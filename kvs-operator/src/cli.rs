@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use clap::{Parser, Subcommand};
 use kvs_protocol::config::ADMIN_PORT;
 
+use crate::names;
+
 /// The server image that belongs to this version of the operator.
 pub const DEFAULT_SERVER_IMAGE: &str = concat!("localhost/aryavarth/kvs-server:", env!("CARGO_PKG_VERSION"));
 
@@ -22,7 +24,7 @@ pub struct Cli {
 pub enum Command {
     /// Reconcile KvsStores until SIGTERM.
     Run(RunArguments),
-    /// Print the definition of KvsStore as YAML.
+    /// Print the definitions of KvsStore, KvsBackup and KvsBackupSchedule as YAML.
     Crd,
     /// Print the schema of chart kvs-store's values, which is made from the definition.
     #[command(hide = true)]
@@ -46,9 +48,18 @@ pub struct RunArguments {
     /// Reconciles at a time, 1 to 256.
     #[arg(long, env = "KVS_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
-    /// The name of the operator's pod, as the sender of events.
+    /// The Lease whose holder works, while every other operator of the same stores stands by.
+    #[arg(long, env = "KVS_LEASE_NAME", default_value = names::OPERATOR, value_name = "NAME")]
+    pub lease_name: String,
+    /// The Lease's namespace; without it, that of the pod or of the kubeconfig.
+    #[arg(long, env = "KVS_LEASE_NAMESPACE", value_name = "NAMESPACE")]
+    pub lease_namespace: Option<String>,
+    /// The name of the operator's pod: the sender of events, and a part of who holds the Lease.
     #[arg(long, env = "POD_NAME", hide = true)]
     pub pod_name: Option<String>,
+    /// The uid of the operator's pod.
+    #[arg(long, env = "POD_UID", hide = true)]
+    pub pod_uid: Option<String>,
 }
 
 /// `kvs-operator selftest`.

@@ -1,7 +1,8 @@
 //! The operator's admin port: /livez, /readyz and /metrics over HTTP/1.1.
 //!
 //! What must hold: it answers while the API server is away, because a restart would not help; ready means that every
-//! watch has been up once; connections, their number and their time, are bounded.
+//! watch has been up once, so that this operator works or can take over at once; connections, their number and their time,
+//! are bounded.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -15,10 +15,21 @@ pub const INSTANCE: &str = "app.kubernetes.io/instance";
 pub const APPLIED_HASH: &str = "kvs.aryavarth.io/applied-hash";
 /// The annotation of a pod that keeps a hash of the configuration which the server reads at its start.
 pub const CONFIG_HASH: &str = "kvs.aryavarth.io/config-hash";
+/// The label of a Job and its pods that says which KvsBackup they belong to.
+pub const BACKUP: &str = "kvs.aryavarth.io/backup";
+/// The label by which Kubernetes tells whose Job a pod is, with the Job's uid.
+pub const BACKUP_JOB_UID: &str = "batch.kubernetes.io/controller-uid";
+/// The label of a KvsBackup that says which KvsBackupSchedule made it.
+pub const BACKUP_SCHEDULE: &str = "kvs.aryavarth.io/backup-schedule";
+/// The annotation of a KvsBackup that says for which time of its schedule it was made.
+pub const SCHEDULED_AT: &str = "kvs.aryavarth.io/scheduled-at";
 /// The volume, and the prefix of its claims.
 pub const DATA_VOLUME: &str = "data";
 /// The server's container.
 pub const SERVER_CONTAINER: &str = "kvs-server";
+
+/// The container that restores a backup before the server starts.
+pub const RESTORE_CONTAINER: &str = "kvs-restore";
 
 /// The selector of everything that the operator made, in any store.
 pub const ALL_CHILDREN: &str = "app.kubernetes.io/managed-by=kvs-operator";
@@ -39,6 +50,12 @@ pub fn config_map(store: &str) -> String {
 #[must_use]
 pub fn service_account(store: &str) -> String {
     format!("{store}-server")
+}
+
+/// The Secret in which cert-manager keeps the certificate of a store that names an issuer.
+#[must_use]
+pub fn tls_secret(store: &str) -> String {
+    format!("{store}-tls")
 }
 
 /// A member's pod. Ordinals count from 0.

@@ -1,13 +1,16 @@
 //! What each subcommand does, from the parsed arguments to the exit code.
 //!
 //! What must hold: a mistake of the person who called ends in one clear line on stderr and exit code 1; SIGTERM ends
-//! `run` within `SHUTDOWN_LIMIT` with exit code 0.
+//! `run` within `SHUTDOWN_LIMIT` with exit code 0, after the Lease was given back; a lost Lease ends it with exit code 1
+//! at once, because a process that starts anew knows nothing that is old.
 
 use std::io::{IsTerminal, Write};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::{HeaderValue, USER_AGENT};
+use kube::client::ClientBuilder;
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -15,13 +18,18 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::{Cli, Command, RunArguments, SelftestArguments};
 use crate::controller;
 use crate::health::{self, Health};
+use crate::leader::gate::{GateLayer, Permit};
+use crate::leader::{self, Candidate};
 use crate::metrics::Metrics;
-use crate::resource::{definition_yaml, store_values_schema};
+use crate::resource::{definitions_yaml, store_values_schema};
 use crate::selftest;
 use crate::validate::Settings;
 
 /// From SIGTERM to the end, whatever is under way. A reconcile that is cut off is done again by the next operator.
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+///
+/// Short, because nobody works meanwhile: with the second that another one takes to see the Lease free, stores are without
+/// an operator for at most 2 s or so.
+const SHUTDOWN_LIMIT: Duration = Duration::from_millis(1500);
 /// To reach the API server at all.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
@@ -38,6 +46,12 @@ pub enum Error {
         address: std::net::SocketAddr,
         /// What the operating system said.
         source: std::io::Error,
+    },
+    /// Another process may lead now. Nobody must act: this one is started again and stands by.
+    #[error("the Lease {lease} was not confirmed in time, or taken; another operator may lead now")]
+    LeaseLost {
+        /// Its namespace and name.
+        lease: String,
     },
     /// The self-test failed.
     #[error("selftest: {0}")]
@@ -56,7 +70,7 @@ pub enum Error {
 /// One line for the person who called.
 pub async fn run(cli: Cli) -> Result<(), Error> {
     match cli.command {
-        Command::Crd => print(&definition_yaml()),
+        Command::Crd => print(&definitions_yaml()),
         Command::StoreValuesSchema => print(&store_values_schema()),
         Command::Run(arguments) => run_operator(arguments).await,
         Command::Selftest(arguments) => run_selftest(arguments).await,
@@ -64,14 +78,27 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
 }
 
 async fn run_operator(arguments: RunArguments) -> Result<(), Error> {
-    let RunArguments { server_image, watch_namespace, admin_addr, concurrency, pod_name } = arguments;
+    let RunArguments {
+        server_image,
+        watch_namespace,
+        admin_addr,
+        concurrency,
+        lease_name,
+        lease_namespace,
+        pod_name,
+        pod_uid,
+    } = arguments;
     start_log();
     // An empty variable is how a chart says "none".
     let watch_namespace = watch_namespace.filter(|namespace| !namespace.is_empty());
-    let client = client().await?;
+    let permit = Arc::new(Permit::default());
+    // The Lease's own writes are what a permit comes from, so they pass no gate.
+    let (free_client, client) = (client().await?, gated_client(&permit).await?);
     let metrics = Arc::new(Metrics::new().map_err(|error| Error::Start(error.into()))?);
     let health = Arc::new(Health::default());
-    let listener = health::bind(admin_addr).await.map_err(|source| Error::AdminPort { address: admin_addr, source })?;
+    let admin_port = |source| Error::AdminPort { address: admin_addr, source };
+    let listener = health::bind(admin_addr).await.map_err(admin_port)?;
+    let admin_addr = listener.local_addr().map_err(admin_port)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         %admin_addr,
@@ -91,22 +118,57 @@ async fn run_operator(arguments: RunArguments) -> Result<(), Error> {
         // The controller may have ended already.
         let _ = stopping.send(true);
     });
-    let options = controller::Options { watch_namespace, concurrency, settings: Settings { server_image }, pod_name };
-    let wait = |mut stopped: tokio::sync::watch::Receiver<bool>| async move {
-        // An error means that the sender is gone, which is as good as a signal.
-        let _ = stopped.wait_for(|stop| *stop).await;
+    let lease = leader::Options {
+        namespace: lease_namespace
+            .filter(|namespace| !namespace.is_empty())
+            .unwrap_or_else(|| free_client.default_namespace().to_owned()),
+        name: lease_name,
+        identity: leader::identity(pod_name.as_deref(), pod_uid.as_deref()),
     };
-    let controller = controller::run(client, options, metrics, health, wait(stopped.clone()));
-    tokio::select! {
-        () = controller => {}
-        () = async { wait(stopped).await; tokio::time::sleep(SHUTDOWN_LIMIT).await } => {
-            tracing::warn!("a reconcile did not finish in time; the next operator does it again");
+    let lease_lost = Error::LeaseLost { lease: format!("{}/{}", lease.namespace, lease.name) };
+    let mut candidate = Candidate::new(free_client, lease, permit, Arc::clone(&metrics));
+    // It fills its caches while another one leads, so that it can go on at once.
+    let (leads, is_leading) = tokio::sync::watch::channel(false);
+    let options = controller::Options { watch_namespace, concurrency, settings: Settings { server_image }, pod_name };
+    let mut controller = pin!(controller::run(client, options, metrics, health, is_leading, stop(stopped.clone())));
+    let result = tokio::select! {
+        // First of all: the controller ends by the same signal.
+        biased;
+        () = stop(stopped.clone()) => {
+            candidate.release().await;
+            Ok(())
         }
-    }
+        () = &mut controller => {
+            candidate.release().await;
+            Ok(())
+        }
+        () = candidate.lead() => {
+            leads.send_replace(true);
+            let mut term = candidate.begin();
+            tokio::select! {
+                () = &mut controller => {
+                    term.release().await;
+                    Ok(())
+                }
+                () = async { stop(stopped).await; tokio::time::sleep(SHUTDOWN_LIMIT).await } => {
+                    tracing::warn!("a reconcile did not finish in time; the next operator does it again");
+                    term.release().await;
+                    Ok(())
+                }
+                () = term.lost() => Err(lease_lost),
+            }
+        }
+    };
     signals.abort();
     admin.abort();
     tracing::info!("stopped");
-    Ok(())
+    result
+}
+
+/// Waits for the signal to end.
+async fn stop(mut stopped: tokio::sync::watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is as good as a signal.
+    let _ = stopped.wait_for(|stop| *stop).await;
 }
 
 async fn run_selftest(arguments: SelftestArguments) -> Result<(), Error> {
@@ -128,6 +190,17 @@ async fn run_selftest(arguments: SelftestArguments) -> Result<(), Error> {
 
 /// A client from KUBECONFIG, or from the pod's service account.
 async fn client() -> Result<Client, Error> {
+    Client::try_from(configuration().await?).map_err(|error| Error::NoCluster(error.into()))
+}
+
+/// The same, for writes that only the leader may make.
+async fn gated_client(permit: &Arc<Permit>) -> Result<Client, Error> {
+    let builder = ClientBuilder::try_from(configuration().await?).map_err(|error| Error::NoCluster(error.into()))?;
+    Ok(builder.with_layer(&GateLayer(Arc::clone(permit))).build())
+}
+
+/// Where the cluster is, and how it is talked to.
+async fn configuration() -> Result<Config, Error> {
     let mut config = Config::infer().await.map_err(|error| Error::NoCluster(error.into()))?;
     // kube would repeat a failed call for up to 1,000 s inside one reconcile; the back-off per store does it better.
     config.default_retry = false;
@@ -135,7 +208,7 @@ async fn client() -> Result<Client, Error> {
     // So that an audit log tells the operator's calls from anyone else's.
     let agent = HeaderValue::from_static(concat!("kvs-operator/", env!("CARGO_PKG_VERSION")));
     config.headers.push((USER_AGENT, agent));
-    Client::try_from(config).map_err(|error| Error::NoCluster(error.into()))
+    Ok(config)
 }
 
 /// Logs to stderr: for people on a terminal, as JSON elsewhere. RUST_LOG chooses what is written.

@@ -1,4 +1,5 @@
-//! `KvsStore`: what a person asks for, and what the operator answers in its status.
+//! `KvsStore`: what a person asks for, and what the operator answers in its status. The resources about backups stand in
+//! `resource/backup.rs` and `resource/schedule.rs`.
 //!
 //! What must hold: a field that no code serves is not here; every default satisfies the rules of its object; a rule's
 //! message says what to do to someone who has never read the rule. The definition is generated from these types by
@@ -6,14 +7,26 @@
 
 #![allow(unreachable_pub, reason = "the schema derive makes private copies of public types and lints them")]
 
+mod auth;
+mod backup;
+mod bootstrap;
 mod definition;
+mod disruption;
 mod engine_config;
+mod lifecycle;
 mod logging;
+mod monitoring;
+mod network_policy;
+mod pod_template;
 mod resources;
+mod schedule;
+mod scheduling;
 mod service;
 mod status;
 mod storage;
 mod thread_pool;
+mod tls;
+mod update;
 mod values_schema;
 
 use k8s_openapi::api::core::v1::LocalObjectReference;
@@ -22,14 +35,26 @@ use kvs_protocol::names::EngineName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use definition::definition_yaml;
+pub use auth::{Auth, AuthMode, SecretKeyRef};
+pub use backup::{BackupTarget, BackupVolume, KvsBackup, KvsBackupSpec, KvsBackupStatus, StoreRef};
+pub use bootstrap::{BackupRef, Bootstrap};
+pub use definition::definitions_yaml;
+pub use disruption::{Disruption, DisruptionBudget};
 pub use engine_config::{EngineConfig, SyncPolicy};
+pub use lifecycle::{DesiredState, ReconcilePolicy};
 pub use logging::{LogLevel, Logging};
+pub use monitoring::{Monitoring, PodMonitorMode};
+pub use network_policy::{AddressBlock, NetworkPeer, NetworkPolicyMode, NetworkPolicyOptions};
+pub use pod_template::{OverlayMetadata, PodTemplateOverlay};
 pub use resources::Resources;
-pub use service::{ServiceOptions, ServiceType};
-pub use status::{Endpoints, KvsStoreStatus, Member, StorageStatus};
+pub use schedule::{ConcurrencyPolicy, Keep, KvsBackupSchedule, KvsBackupScheduleSpec, KvsBackupScheduleStatus};
+pub use scheduling::{Scheduling, Spread};
+pub use service::{ServiceOptions, ServiceType, TrafficPolicy};
+pub use status::{Endpoints, KvsStoreStatus, Member, Restored, StorageStatus, TlsStatus};
 pub use storage::{ClaimRetention, RetentionPolicy, Storage};
 pub use thread_pool::ThreadPool;
+pub use tls::{IssuerKind, IssuerRef, Tls, TlsMode};
+pub use update::{Rollout, UpdateOptions, UpdateStrategy};
 pub use values_schema::store_values_schema;
 
 /// What the store is to be. Every field has a default.
@@ -79,6 +104,17 @@ pub use values_schema::store_values_schema;
     validation = Rule::new("!has(self.engineConfig) || !has(self.engineConfig.compactionThreshold) || self.engine == 'kvs'")
         .message("engineConfig.compactionThreshold may be set only when engine is kvs; sled compacts by itself")
 )]
+#[x_kube(
+    validation = Rule::new("!has(self.engineConfig) || !has(self.engineConfig.cacheCapacity) || self.engine == 'sled'")
+        .message("engineConfig.cacheCapacity may be set only when engine is sled; kvs leaves its cache to the system")
+)]
+#[x_kube(
+    validation = Rule::new("!has(self.bootstrap) || self.engine == 'kvs'")
+        .message("bootstrap may be set only when engine is kvs; sled has no backup")
+)]
+#[x_kube(validation = Rule::new(
+    "has(self.bootstrap) == has(oldSelf.bootstrap) && (!has(self.bootstrap) || self.bootstrap == oldSelf.bootstrap)"
+).message("bootstrap can be given only at creation, because a store begins once"))]
 pub struct KvsStoreSpec {
     /// Storage engine. Immutable, because the formats on disk differ.
     #[serde(default)]
@@ -98,7 +134,7 @@ pub struct KvsStoreSpec {
     /// Members of the store. This version serves one.
     #[serde(default = "one_member")]
     #[x_kube(validation = Rule::new("self >= 1").message(
-        "replicas must be 1; to stop a store, delete it: its volume claim stays and a store of the same name adopts it"
+        "replicas must be 1; to stop a store and keep its data, set desiredState: Hibernated"
     ))]
     #[x_kube(validation = Rule::new("self <= 1").message(
         "replicas above 1 need replication, which this version does not have"
@@ -123,6 +159,10 @@ pub struct KvsStoreSpec {
     #[serde(default)]
     pub storage: Storage,
 
+    /// What a new store begins with. Unset means with nothing. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<Bootstrap>,
+
     /// CPU and memory of the server's container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
@@ -131,9 +171,49 @@ pub struct KvsStoreSpec {
     #[serde(default)]
     pub service: ServiceOptions,
 
+    /// Who may use the store. Unset means whoever reaches it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
+
+    /// Whether clients speak TLS. Unset means plain TCP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+
+    /// Who reaches the pods, where the cluster's network enforces NetworkPolicies.
+    #[serde(default)]
+    pub network_policy: NetworkPolicyOptions,
+
+    /// What drains of nodes may do to the store.
+    #[serde(default)]
+    pub disruption: Disruption,
+
+    /// On which nodes the members run.
+    #[serde(default)]
+    pub scheduling: Scheduling,
+
+    /// Laid over the pods' template, for what has no field here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_template: Option<PodTemplateOverlay>,
+
+    /// When pods are replaced after a change.
+    #[serde(default)]
+    pub update: UpdateOptions,
+
+    /// How Prometheus finds the store.
+    #[serde(default)]
+    pub monitoring: Monitoring,
+
     /// What the server writes to its log.
     #[serde(default)]
     pub logging: Logging,
+
+    /// Whether the store runs. Hibernated takes its pods away and keeps its data; Running brings them back.
+    #[serde(default)]
+    pub desired_state: DesiredState,
+
+    /// Whether the operator acts. Paused: it watches and keeps the status current, and writes nothing else.
+    #[serde(default)]
+    pub reconcile_policy: ReconcilePolicy,
 }
 
 /// When the node pulls an image.

@@ -4,9 +4,12 @@
 //! differs; a condition's time moves only when its status flips; each thing that a person would ask about is told once,
 //! as an event, when it begins.
 
+mod access;
 mod condition;
 mod diagnosis;
 mod notice;
+mod rollout;
+mod warning;
 
 use std::sync::Arc;
 
@@ -17,18 +20,25 @@ use kube::ResourceExt;
 use kvs_protocol::config::CLIENT_PORT;
 
 pub use condition::ConditionType;
+pub(crate) use condition::find;
 pub use diagnosis::Fault;
+pub(crate) use notice::shortened;
 pub use notice::{Notice, NoticeKind};
 
 use condition::{Conditions, Verdict};
+use rollout::{Phase, Rollout};
 
+use crate::access::PENDING;
 use crate::apply::Outcome;
 use crate::error::Error;
 use crate::names;
 use crate::observe::Observed;
 use crate::plan::{Obstacle, ObstacleOwner};
 use crate::quantity::Amount;
-use crate::resource::{Endpoints, KvsStore, KvsStoreStatus, Member, StorageStatus};
+use crate::resource::{
+    Endpoints, KvsStore, KvsStoreStatus, Member, Rollout as Rollouts, StorageStatus, UpdateOptions, UpdateStrategy,
+};
+use crate::restore::Blocked;
 use crate::validate::{Refusal, ValidStore, image_tag};
 
 /// All that a reconcile found and did.
@@ -41,8 +51,12 @@ pub struct Situation<'a> {
     pub verdict: Result<&'a ValidStore, &'a [Refusal]>,
     /// Names that are taken.
     pub obstacles: &'a [Obstacle],
+    /// What a paused store's operator would write and does not; `None` when it is not paused.
+    pub held_back: Option<&'a [String]>,
     /// What was written.
     pub outcome: &'a Outcome,
+    /// Whether the cluster's definition of a KvsStore is older than this operator, and drops a part of the status.
+    pub is_definition_old: bool,
     /// The time, for conditions that flip.
     pub now: Time,
 }
@@ -56,36 +70,18 @@ pub struct Assessment {
     pub notices: Vec<Notice>,
 }
 
-/// Where the members stand.
-#[derive(Debug, Clone, Copy, Default)]
-struct Rollout {
-    wanted: i32,
-    existing: i32,
-    ready: i32,
-    updated: i32,
-    /// The StatefulSet controller has seen what we applied last.
-    seen: bool,
-}
-
-impl Rollout {
-    fn is_complete(self) -> bool {
-        self.seen
-            && self.wanted > 0
-            && self.ready == self.wanted
-            && self.updated == self.wanted
-            && self.existing == self.wanted
-    }
-}
-
 /// Says what the situation means.
 #[must_use]
 pub fn assess(situation: &Situation<'_>) -> Assessment {
-    let Situation { store, observed, verdict, obstacles, outcome, now } = situation;
+    let Situation { store, observed, verdict, obstacles, held_back, outcome, is_definition_old, now } = situation;
     let previous = store.status.clone().unwrap_or_default();
     let former = obstacles.iter().any(|obstacle| obstacle.owner == ObstacleOwner::FormerStore);
     // What a former store left is not this one's.
-    let rollout = if former { Rollout::default() } else { rollout(observed, *verdict) };
-    let fault = find_fault(observed, obstacles, outcome);
+    let rollout =
+        if former { Rollout::default() } else { Rollout::count(observed, *verdict, held_back.is_some(), &previous) };
+    let held_back = held_back.unwrap_or_default();
+    let paused = paused(*verdict, held_back);
+    let fault = find_fault(observed, *verdict, obstacles, outcome, now);
     let growth = growth(observed, *verdict, outcome);
 
     let mut conditions = Conditions::new(&previous.conditions, store.metadata.generation, now.clone());
@@ -94,13 +90,13 @@ pub fn assess(situation: &Situation<'_>) -> Assessment {
     let progressing = if former {
         Verdict::yes("FormerStoreLeaving", "Kubernetes is deleting the children of a former store of this name")
     } else {
-        progressing(rollout, &accepted, fault.as_ref(), &growth, observed)
+        progressing(rollout, &accepted, fault.as_ref(), held_back, &growth, observed, update(*verdict))
     };
     let degraded = fault.as_ref().map_or_else(
         || Verdict::no("AsExpected", "nothing is wrong that the operator can see"),
         |fault| Verdict::yes(fault.reason, fault.message.clone()),
     );
-    let ready = ready(rollout, &accepted, fault.as_ref(), &progressing);
+    let ready = ready(rollout, &accepted, fault.as_ref(), held_back, &progressing);
     for (condition, verdict) in [
         (ConditionType::Ready, ready),
         (ConditionType::Available, available),
@@ -108,8 +104,13 @@ pub fn assess(situation: &Situation<'_>) -> Assessment {
         (ConditionType::Degraded, degraded),
         (ConditionType::SpecAccepted, accepted),
         (ConditionType::StorageResized, growth),
+        (ConditionType::ConfigurationWarning, warning::find(observed, *verdict, obstacles, *is_definition_old)),
+        (ConditionType::Paused, paused),
     ] {
         conditions.set(condition, verdict);
+    }
+    if let Some(tls_ready) = verdict.ok().and_then(|valid| access::tls_ready(&observed.access, valid, now)) {
+        conditions.set(ConditionType::TlsReady, tls_ready);
     }
     let status = KvsStoreStatus {
         observed_generation: store.metadata.generation,
@@ -121,33 +122,31 @@ pub fn assess(situation: &Situation<'_>) -> Assessment {
         image: verdict.map_or(previous.image, |valid| Some(valid.image.clone())),
         version: verdict.map_or(previous.version, |valid| image_tag(&valid.image).map(str::to_owned)),
         endpoints: Some(endpoints(store)),
+        tls: verdict.map_or(previous.tls, |valid| access::tls_status(&observed.access, valid)),
         storage: Some(storage(store, observed)),
+        restored: observed.origin.restored(&observed.pods),
         members: members(store, observed),
     };
     let notices = notice::find(store, observed, &status, outcome);
     Assessment { status, notices }
 }
 
-fn rollout(observed: &Observed, verdict: Result<&ValidStore, &[Refusal]>) -> Rollout {
-    let set = observed.stateful_set.as_deref();
-    let status = set.and_then(|set| set.status.as_ref());
-    let live_wanted = set.and_then(|set| set.spec.as_ref()?.replicas).unwrap_or(0);
-    Rollout {
-        wanted: verdict.map_or(live_wanted, |valid| i32::from(valid.members)),
-        existing: status.map_or(0, |status| status.replicas),
-        ready: status.and_then(|status| status.ready_replicas).unwrap_or(0),
-        updated: status.and_then(|status| status.updated_replicas).unwrap_or(0),
-        seen: set.is_some_and(|set| {
-            let seen = status.and_then(|status| status.observed_generation).unwrap_or(0);
-            set.metadata.generation.is_some_and(|generation| seen >= generation)
-        }),
-    }
+/// What the writes mean for people, alone: for a reconcile that could not go on to the status.
+#[must_use]
+pub fn deeds(store: &KvsStore, observed: &Observed, outcome: &Outcome) -> Vec<Notice> {
+    notice::of_deeds(store, observed, &outcome.deeds)
 }
 
 /// What is wrong and needs a person, the nearest cause first.
-fn find_fault(observed: &Observed, obstacles: &[Obstacle], outcome: &Outcome) -> Option<Fault> {
+fn find_fault(
+    observed: &Observed,
+    verdict: Result<&ValidStore, &[Refusal]>,
+    obstacles: &[Obstacle],
+    outcome: &Outcome,
+    now: &Time,
+) -> Option<Fault> {
     if let Some(Obstacle { kind, name, owner: ObstacleOwner::Other }) =
-        obstacles.iter().find(|obstacle| obstacle.owner == ObstacleOwner::Other)
+        obstacles.iter().find(|obstacle| obstacle.owner == ObstacleOwner::Other && obstacle.blocks())
     {
         let message = format!(
             "{kind} {name} exists and belongs to someone else; delete it, or create the store under another name"
@@ -157,7 +156,15 @@ fn find_fault(observed: &Observed, obstacles: &[Obstacle], outcome: &Outcome) ->
     if let Some(error) = outcome.failure.as_ref().filter(|error| error.is_refusal() && !error.is_invalid()) {
         return Some(Fault { reason: "ApplyRefused", message: error.to_string() });
     }
-    diagnosis::find(&observed.pods, &observed.claims)
+    let access = verdict.ok().and_then(|valid| access::fault(&observed.access, valid, now));
+    let beginning = observed.origin.blocked().filter(|blocked| blocked.is_fault);
+    let beginning = beginning.map(|Blocked { reason, message, .. }| Fault { reason, message: message.clone() });
+    access.or(beginning).or_else(|| diagnosis::find(&observed.pods, &observed.claims))
+}
+
+/// When pods are replaced, as far as that is known.
+fn update(verdict: Result<&ValidStore, &[Refusal]>) -> UpdateOptions {
+    verdict.map_or_else(|_| UpdateOptions::default(), |valid| valid.update)
 }
 
 fn accepted(verdict: Result<&ValidStore, &[Refusal]>, outcome: &Outcome) -> Verdict {
@@ -171,7 +178,27 @@ fn accepted(verdict: Result<&ValidStore, &[Refusal]>, outcome: &Outcome) -> Verd
     }
 }
 
+fn paused(verdict: Result<&ValidStore, &[Refusal]>, held_back: &[String]) -> Verdict {
+    match verdict {
+        Err(_) => Verdict::unknown("SpecRefused", "the spec must be corrected first"),
+        Ok(valid) if !valid.is_paused => Verdict::no("Managed", "the operator keeps the store as its spec asks"),
+        Ok(_) if held_back.is_empty() => {
+            Verdict::yes("ReconcilePolicyPaused", "nothing would be written if it were not")
+        }
+        Ok(_) => Verdict::yes(
+            "ReconcilePolicyPaused",
+            format!("not written: {}; reconcilePolicy: Managed writes them", held_back.join(", ")),
+        ),
+    }
+}
+
 fn available(rollout: Rollout) -> Verdict {
+    if rollout.is_asleep() {
+        return Verdict::no("Hibernated", "no member runs, because the spec asks for it");
+    }
+    if rollout.phase == Phase::Hibernating {
+        return Verdict::no("Hibernating", "the members are being stopped, because the spec asks for it");
+    }
     // More than half of the members: what one member is for a store of one, and a quorum for a larger one.
     let message = format!("{}/{} members answer", rollout.ready, rollout.wanted);
     if rollout.wanted > 0 && rollout.ready * 2 > rollout.wanted {
@@ -185,8 +212,10 @@ fn progressing(
     rollout: Rollout,
     accepted: &Verdict,
     fault: Option<&Fault>,
+    held_back: &[String],
     growth: &Verdict,
     observed: &Observed,
+    update: UpdateOptions,
 ) -> Verdict {
     if !accepted.holds {
         return Verdict::no("Stopped", "the spec must be corrected first");
@@ -194,11 +223,44 @@ fn progressing(
     if let Some(fault) = fault {
         return Verdict::no("Stopped", format!("waits for a person: {}", fault.reason));
     }
+    if !held_back.is_empty() {
+        return Verdict::no("Paused", format!("paused with {} to write", held_back.join(", ")));
+    }
+    match rollout.phase {
+        Phase::Hibernating if rollout.is_asleep() => {
+            return Verdict::no("Hibernated", "no member runs; the data is kept, and desiredState: Running resumes");
+        }
+        Phase::Hibernating => return Verdict::yes("Hibernating", "the members are being stopped; their data is kept"),
+        Phase::Resuming => return Verdict::yes("Resuming", "the members are being started on the data that was kept"),
+        Phase::Running => {}
+    }
+    if let Some(pending) = access::pending(&observed.access) {
+        return pending;
+    }
+    if let Some(Blocked { reason, message, .. }) = observed.origin.blocked() {
+        return Verdict::yes(reason, message.clone());
+    }
+    if rollout.is_recreated {
+        return Verdict::yes(
+            "RecreatingStatefulSet",
+            "the StatefulSet is being made again around its members, none of which restarts",
+        );
+    }
     if rollout.existing == 0 {
         return Verdict::yes("Creating", "the members are being created");
     }
     if !rollout.seen {
         return Verdict::yes("RollingUpdate", "the members' template changed");
+    }
+    if rollout.updated < rollout.wanted && update.rollout == Rollouts::Paused {
+        return Verdict::no("RolloutPaused", "members run an older template until spec.update.rollout is Active again");
+    }
+    if rollout.updated < rollout.wanted && update.strategy == UpdateStrategy::OnDelete {
+        let message = format!(
+            "{}/{} members run the new template; spec.update.strategy is OnDelete: delete the other pods",
+            rollout.updated, rollout.wanted
+        );
+        return Verdict::yes("WaitingForDeletion", message);
     }
     if rollout.updated < rollout.wanted {
         let message = format!("{}/{} members run the new template", rollout.updated, rollout.wanted);
@@ -218,14 +280,21 @@ fn progressing(
     Verdict::no("Stable", "everything is as the spec asks")
 }
 
-fn ready(rollout: Rollout, accepted: &Verdict, fault: Option<&Fault>, progressing: &Verdict) -> Verdict {
+fn ready(
+    rollout: Rollout,
+    accepted: &Verdict,
+    fault: Option<&Fault>,
+    held_back: &[String],
+    progressing: &Verdict,
+) -> Verdict {
     if !accepted.holds {
         return Verdict::no(accepted.reason, accepted.message.clone());
     }
     if let Some(fault) = fault {
         return Verdict::no(fault.reason, fault.message.clone());
     }
-    if rollout.is_complete() {
+    let waits = progressing.reason == PENDING;
+    if held_back.is_empty() && rollout.is_complete() && !waits {
         return Verdict::yes("AllMembersReady", format!("{}/{} members ready", rollout.ready, rollout.wanted));
     }
     Verdict::no(progressing.reason, progressing.message.clone())
@@ -281,8 +350,9 @@ fn explain_growth(error: &Error) -> String {
 
 fn endpoints(store: &KvsStore) -> Endpoints {
     let (name, namespace) = (store.name_any(), store.namespace().unwrap_or_default());
+    let port = store.spec.service.port.unwrap_or(i32::from(CLIENT_PORT));
     Endpoints {
-        client: format!("{name}.{namespace}.svc:{CLIENT_PORT}"),
+        client: format!("{name}.{namespace}.svc:{port}"),
         peers: format!("{}.{namespace}.svc", names::peers_service(&name)),
     }
 }

@@ -6,40 +6,59 @@
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures::{Stream, StreamExt, TryStreamExt, future};
+use futures::{Stream, StreamExt, TryStreamExt, future, stream};
 use k8s_openapi::NamespaceResourceScope;
-use kube::api::ObjectMeta;
+use kube::api::{ApiResource, DynamicObject, ObjectMeta};
 use kube::core::DeserializeGuard;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio::time::sleep;
 
+use crate::kinds::Kinds;
 use crate::metrics::Metrics;
 use crate::names;
+use crate::observe::{Freshness, Settled};
 use crate::resource::{KvsStore, KvsStoreSpec};
+
+/// Between two looks whether the cluster knows a kind of another project.
+const KIND_LOOK: Duration = Duration::from_secs(15);
+
+/// What is remembered of children, and forgotten when they are gone.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    /// The versions that the operator's writes made.
+    pub freshness: Arc<Freshness>,
+    /// What needed no write.
+    pub settled: Arc<Settled>,
+}
 
 /// Makes watches.
 pub struct Watches {
     client: Client,
     namespace: Option<String>,
+    memory: Memory,
     metrics: Arc<Metrics>,
 }
 
 impl Watches {
     /// Watches of one namespace, or of all.
     #[must_use]
-    pub fn new(client: Client, namespace: Option<String>, metrics: Arc<Metrics>) -> Self {
-        Self { client, namespace, metrics }
+    pub fn new(client: Client, namespace: Option<String>, memory: Memory, metrics: Arc<Metrics>) -> Self {
+        Self { client, namespace, memory, metrics }
     }
 
-    /// The stores. `gone` is told of each one that is deleted. A store that this version can't read, because a newer
+    /// The stores. `gone` is told of each one that is deleted, `listed` when all that are there are known. A store that this version can't read, because a newer
     /// definition let a word in that it does not know, is left alone and does not stop the others.
     pub fn stores(
         &self,
         mut gone: impl FnMut(&KvsStore) + Send + 'static,
+        listed: watch::Sender<bool>,
     ) -> (Store<KvsStore>, impl Stream<Item = watcher::Result<KvsStore>> + Send + 'static) {
         let (reader, writer) = reflector::store();
         let events = self.events::<DeserializeGuard<KvsStore>>(watcher::Config::default());
@@ -51,6 +70,11 @@ impl Watches {
                 }
             })
             .reflect(writer)
+            .inspect_ok(move |event| {
+                if matches!(event, watcher::Event::InitDone) {
+                    listed.send_replace(true);
+                }
+            })
             .applied_objects();
         (reader, stream)
     }
@@ -62,7 +86,87 @@ impl Watches {
         K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
         let (reader, writer) = reflector::store();
+        let memory = self.memory.clone();
         let events = self.events::<K>(watcher::Config::default().labels(names::ALL_CHILDREN));
+        let events = events.inspect_ok(move |event| {
+            if let watcher::Event::Delete(gone) = event {
+                memory.freshness.forget(gone);
+                memory.settled.forget(&gone.uid().unwrap_or_default());
+            }
+        });
+        (reader, events.reflect(writer).touched_objects())
+    }
+
+    /// The stores to look at because of a kind of another project: all of them when the cluster learns the kind, then
+    /// those whose child was touched, until the cluster forgets it.
+    pub fn foreign(
+        &self,
+        kind: ApiResource,
+        kinds: Arc<Kinds>,
+        stores: Store<KvsStore>,
+    ) -> impl Stream<Item = ObjectRef<KvsStore>> + Send + 'static {
+        let api: Api<DynamicObject> = match &self.namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &kind),
+            None => Api::all_with(self.client.clone(), &kind),
+        };
+        let (metrics, memory) = (Arc::clone(&self.metrics), self.memory.clone());
+        let name = kind.kind.clone();
+        // After a watch that ended the last answer is old: the cluster has just forgotten the kind.
+        let known = stream::once(future::ready(false)).chain(stream::repeat(true)).then(move |is_old| {
+            let (kinds, kind) = (Arc::clone(&kinds), kind.clone());
+            async move {
+                if is_old {
+                    sleep(KIND_LOOK).await;
+                }
+                while !kinds.known().await.is_ok_and(|known| known.has(&kind)) {
+                    sleep(KIND_LOOK).await;
+                }
+            }
+        });
+        known.flat_map(move |()| {
+            let (metrics, memory, name) = (Arc::clone(&metrics), memory.clone(), name.clone());
+            let events = watcher(api.clone(), watcher::Config::default().labels(names::ALL_CHILDREN)).default_backoff();
+            let is_known = |event: &watcher::Result<watcher::Event<DynamicObject>>| !matches!(event, Err(error) if code(error) == Some(404));
+            let touched = events.take_while(move |event| future::ready(is_known(event))).filter_map(move |event| {
+                let object = match event {
+                    Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => Some(object),
+                    Ok(watcher::Event::Delete(object)) => {
+                        memory.settled.forget(&object.uid().unwrap_or_default());
+                        Some(object)
+                    }
+                    Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
+                    Err(error) => {
+                        metrics.watch_errors.with_label_values(&[&name]).inc();
+                        log(&name, &error);
+                        None
+                    }
+                };
+                future::ready(object.map(|object| stream::iter(stores_of(&object))))
+            });
+            let all: Vec<_> = stores.state().iter().map(|store| ObjectRef::from_obj(store.as_ref())).collect();
+            stream::iter(all).chain(touched.flatten())
+        })
+    }
+
+    /// Objects of a kind of ours beside stores. One that this version can't read is left alone and does not stop the others.
+    /// Deleted ones are in the stream too.
+    pub fn objects<K>(&self) -> (Store<K>, impl Stream<Item = watcher::Result<K>> + Send + 'static)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+        let (reader, writer) = reflector::store();
+        let events = self.events::<DeserializeGuard<K>>(watcher::Config::default()).try_filter_map(|event| {
+            let known = |object: DeserializeGuard<K>| object.0.map_err(log_unreadable).ok();
+            future::ready(Ok(match event {
+                Apply(object) => known(object).map(Apply),
+                InitApply(object) => known(object).map(InitApply),
+                Delete(object) => known(object).map(Delete),
+                Init => Some(Init),
+                InitDone => Some(InitDone),
+            }))
+        });
         (reader, events.reflect(writer).touched_objects())
     }
 
@@ -121,16 +225,16 @@ fn without_spec(metadata: ObjectMeta) -> KvsStore {
 
 fn log_unreadable(InvalidObject { error, metadata }: InvalidObject) -> ObjectMeta {
     tracing::error!(
-        store = %format!("{}/{}", metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default()),
+        object = %format!("{}/{}", metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default()),
         error,
-        "this version can't read the store and leaves it alone; is the operator older than the definition?"
+        "this version can't read the object and leaves it alone; is the operator older than the definition?"
     );
     metadata
 }
 
 /// The stores that an object belongs to, by its owner reference and by its label: whichever of the two someone changed,
 /// the other wakes the store that repairs it.
-pub(crate) fn stores_of<K: Resource>(object: &K) -> Vec<ObjectRef<KvsStore>> {
+pub(crate) fn stores_of<K: ResourceExt>(object: &K) -> Vec<ObjectRef<KvsStore>> {
     let Some(namespace) = object.namespace() else { return Vec::new() };
     let owners = object.owner_references().iter().filter(|owner| owner.kind == KvsStore::kind(&()));
     let mut names: Vec<&str> = owners.map(|owner| owner.name.as_str()).collect();
@@ -139,15 +243,19 @@ pub(crate) fn stores_of<K: Resource>(object: &K) -> Vec<ObjectRef<KvsStore>> {
     names.into_iter().map(|name| ObjectRef::new(name).within(&namespace)).collect()
 }
 
-/// Says what a person must do about a watch that does not come up.
-fn log(kind: &str, error: &watcher::Error) {
-    let status = match error {
+/// The HTTP status of the API server's answer.
+fn code(error: &watcher::Error) -> Option<u16> {
+    match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => Some(status),
+        | watcher::Error::WatchError(status) => Some(status.code),
         _ => None,
-    };
-    match status.map(|status| status.code) {
+    }
+}
+
+/// Says what a person must do about a watch that does not come up.
+fn log(kind: &str, error: &watcher::Error) {
+    match code(error) {
         Some(404) => tracing::error!(
             kind,
             "the cluster does not know this kind; install the definitions: kubectl apply --server-side -f deploy/crds.yaml, \

@@ -7,7 +7,8 @@
 use std::fs;
 use std::path::Path;
 
-use kvs_operator::resource::KvsStore;
+use kvs_operator::backup::cron::Cron;
+use kvs_operator::resource::{KvsBackup, KvsBackupSchedule, KvsStore};
 use kvs_operator::validate::{Settings, validate};
 use serde::Deserialize;
 use serde_yaml::Value;
@@ -36,24 +37,26 @@ fn cases(file: &str) -> Vec<Case> {
     serde_yaml::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// The store of a case, or why its words fit no type.
-fn store(name: &str, spec: &Value) -> Result<KvsStore, String> {
-    let yaml = serde_yaml::to_string(spec).unwrap();
-    let spec = serde_yaml::from_str(&yaml).map_err(|error| error.to_string())?;
-    Ok(KvsStore::new(name, spec))
-}
-
-/// What the rules say, as one text.
-fn judge(case: &Case) -> Result<(), String> {
-    let after = store(&case.name, &case.spec)?;
-    let verdict = match &case.before {
-        Some(before) => after.validate_cel_update(&store(&case.name, before)?),
-        None => after.validate_cel(),
+/// What a kind's types and rules say to a case, as one text.
+macro_rules! judge {
+    ($kind:ty) => {
+        |case: &Case| -> Result<(), String> {
+            let object = |spec: &Value| -> Result<$kind, String> {
+                let yaml = serde_yaml::to_string(spec).unwrap();
+                let spec = serde_yaml::from_str(&yaml).map_err(|error| error.to_string())?;
+                Ok(<$kind>::new(&case.name, spec))
+            };
+            let after = object(&case.spec)?;
+            let verdict = match &case.before {
+                Some(before) => after.validate_cel_update(&object(before)?),
+                None => after.validate_cel(),
+            };
+            verdict.map_err(|errors| format!("{errors:?}"))
+        }
     };
-    verdict.map_err(|errors| format!("{errors:?}"))
 }
 
-fn run(file: &str, least: usize) {
+fn run(file: &str, least: usize, judge: impl Fn(&Case) -> Result<(), String>) {
     let cases = cases(file);
     assert!(cases.len() >= least, "{file} lost cases");
     for case in &cases {
@@ -77,26 +80,54 @@ fn run(file: &str, least: usize) {
 
 #[test]
 fn new_stores_are_judged_as_the_cases_say() {
-    run("create.yaml", 40);
+    run("create.yaml", 80, judge!(KvsStore));
 }
 
 #[test]
 fn changes_are_judged_as_the_cases_say() {
-    run("update.yaml", 15);
+    run("update.yaml", 29, judge!(KvsStore));
 }
 
 #[test]
-fn every_example_is_a_store_that_can_be_built() {
+fn backups_and_schedules_are_judged_as_the_cases_say() {
+    run("backup-create.yaml", 13, judge!(KvsBackup));
+    run("backup-update.yaml", 5, judge!(KvsBackup));
+    run("schedule-create.yaml", 8, judge!(KvsBackupSchedule));
+}
+
+#[test]
+fn every_example_can_be_served() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples");
-    let mut examples = 0;
+    let (mut stores, mut others) = (0, 0);
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        let mut store: KvsStore = serde_yaml::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-        store.metadata.namespace.get_or_insert_with(|| "default".into());
-        store.validate_cel().unwrap_or_else(|errors| panic!("{}: {errors:?}", path.display()));
-        let settings = Settings { server_image: "localhost/aryavarth/kvs-server:0.1.0".into() };
-        validate(&store, &settings).unwrap_or_else(|refusals| panic!("{}: {refusals:?}", path.display()));
-        examples += 1;
+        let text = fs::read_to_string(&path).unwrap();
+        for document in serde_yaml::Deserializer::from_str(&text) {
+            let object = Value::deserialize(document).unwrap();
+            let refused = |errors: &dyn std::fmt::Debug| panic!("{}: {errors:?}", path.display());
+            match object["kind"].as_str().unwrap() {
+                "KvsStore" => {
+                    let mut store: KvsStore = serde_yaml::from_value(object).unwrap();
+                    store.metadata.namespace.get_or_insert_with(|| "default".into());
+                    store.validate_cel().unwrap_or_else(|errors| refused(&errors));
+                    let settings = Settings { server_image: "localhost/aryavarth/kvs-server:0.1.0".into() };
+                    validate(&store, &settings).unwrap_or_else(|refusals| panic!("{}: {refusals:?}", path.display()));
+                    stores += 1;
+                }
+                "KvsBackup" => {
+                    let backup: KvsBackup = serde_yaml::from_value(object).unwrap();
+                    backup.validate_cel().unwrap_or_else(|errors| refused(&errors));
+                    others += 1;
+                }
+                "KvsBackupSchedule" => {
+                    let schedule: KvsBackupSchedule = serde_yaml::from_value(object).unwrap();
+                    schedule.validate_cel().unwrap_or_else(|errors| refused(&errors));
+                    Cron::parse(&schedule.spec.schedule).unwrap();
+                    others += 1;
+                }
+                kind => assert_eq!(kind, "PersistentVolumeClaim", "{}", path.display()),
+            }
+        }
     }
-    assert!(examples >= 8, "the examples are gone");
+    assert!(stores >= 9 && others >= 2, "the examples are gone");
 }

@@ -6,12 +6,13 @@ mod support;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::StatefulSetStatus;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kvs_operator::apply::{Deed, Outcome};
 use kvs_operator::observe::Observed;
 use kvs_operator::plan::{ChildKind, Growth, WriteReason, plan};
-use kvs_operator::resource::{KvsStore, KvsStoreStatus};
+use kvs_operator::resource::{DesiredState, KvsStore, KvsStoreStatus, ReconcilePolicy};
 use kvs_operator::status::{Assessment, NoticeKind, Situation, assess};
 use kvs_operator::validate::validate;
 use support::{applied, settings, store_with};
@@ -23,9 +24,18 @@ fn at(second: i64) -> Time {
 /// Assesses a store whose children are as wanted.
 fn assessed(store: &KvsStore, observed: &Observed, outcome: &Outcome, second: i64) -> Assessment {
     let verdict = validate(store, &settings());
-    let obstacles = verdict.as_ref().map(|valid| plan(observed, valid).obstacles).unwrap_or_default();
-    let verdict = verdict.as_ref().map_err(Vec::as_slice);
-    assess(&Situation { store, observed, verdict, obstacles: &obstacles, outcome, now: at(second) })
+    let plan = verdict.as_ref().map(|valid| plan(observed, valid)).unwrap_or_default();
+    let held_back = verdict.as_ref().is_ok_and(|valid| valid.is_paused).then(|| plan.summary());
+    assess(&Situation {
+        store,
+        observed,
+        verdict: verdict.as_ref().map_err(Vec::as_slice),
+        obstacles: &plan.obstacles,
+        held_back: held_back.as_deref(),
+        outcome,
+        is_definition_old: false,
+        now: at(second),
+    })
 }
 
 /// A cluster in which the store was applied and its StatefulSet says this.
@@ -184,4 +194,120 @@ fn the_children_of_a_former_store_are_not_this_ones() {
     };
     let next = assessed(&store, &cluster(&store, 0, 0), &created, 2);
     assert_eq!(reasons(&next), [(NoticeKind::Normal, "Created")]);
+}
+
+/// The store's pod, which answers or not.
+fn pod(ready: bool) -> Arc<Pod> {
+    let status = if ready { "True" } else { "False" };
+    let yaml = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: orders-0}}\nstatus: {{conditions: [{{type: Ready, status: '{status}'}}]}}"
+    );
+    Arc::new(serde_yaml::from_str(&yaml).unwrap())
+}
+
+/// A cluster whose StatefulSet has so many pods and wants so many.
+fn scaled(store: &KvsStore, wanted: i32, existing: i32) -> Observed {
+    let mut observed = cluster(store, existing, existing);
+    let mut set = observed.stateful_set.as_deref().unwrap().clone();
+    set.spec.as_mut().unwrap().replicas = Some(wanted);
+    set.status.as_mut().unwrap().replicas = existing;
+    observed.stateful_set = Some(Arc::new(set));
+    observed
+}
+
+#[test]
+fn from_serving_to_sleep_and_back_each_step_is_told_once() {
+    let quiet = Outcome::default();
+    let mut store = store_with("{}");
+    store.status = Some(assessed(&store, &scaled(&store, 1, 1), &quiet, 1).status);
+
+    store.spec.desired_state = DesiredState::Hibernated;
+    let stopping = assessed(&store, &scaled(&store, 0, 1), &quiet, 2);
+    assert_eq!(condition(&stopping.status, "Ready"), ("False", "Hibernating", 2));
+    assert_eq!(condition(&stopping.status, "Progressing").0, "True");
+    assert_eq!(reasons(&stopping), [(NoticeKind::Normal, "Hibernating")]);
+    store.status = Some(stopping.status);
+    let asleep = assessed(&store, &scaled(&store, 0, 0), &quiet, 3);
+    assert_eq!(condition(&asleep.status, "Ready"), ("False", "Hibernated", 2));
+    assert_eq!(condition(&asleep.status, "Available"), ("False", "Hibernated", 2));
+    assert_eq!(condition(&asleep.status, "Progressing").0, "False");
+    assert_eq!(condition(&asleep.status, "Degraded").0, "False", "what was asked for is no fault");
+    assert_eq!(reasons(&asleep), [(NoticeKind::Normal, "Hibernated")]);
+    store.status = Some(asleep.status.clone());
+    let still = assessed(&store, &scaled(&store, 0, 0), &quiet, 4);
+    assert_eq!((&still.status, still.notices.len()), (&asleep.status, 0), "a store that sleeps is silent");
+
+    store.spec.desired_state = DesiredState::Running;
+    let waking = assessed(&store, &scaled(&store, 1, 0), &quiet, 5);
+    assert_eq!(condition(&waking.status, "Ready"), ("False", "Resuming", 2));
+    assert_eq!(reasons(&waking), [(NoticeKind::Normal, "Resuming")]);
+    store.status = Some(waking.status);
+    let awake = assessed(&store, &scaled(&store, 1, 1), &quiet, 6);
+    assert_eq!(condition(&awake.status, "Ready"), ("True", "AllMembersReady", 6));
+    assert_eq!(reasons(&awake), [(NoticeKind::Normal, "Ready")]);
+}
+
+#[test]
+fn a_paused_store_tells_what_is_not_written_and_goes_on_serving() {
+    let quiet = Outcome::default();
+    let mut store = store_with("{reconcilePolicy: Paused}");
+    let observed = scaled(&store, 1, 1);
+    let paused = assessed(&store, &observed, &quiet, 1);
+    assert_eq!(condition(&paused.status, "Paused"), ("True", "ReconcilePolicyPaused", 1));
+    assert_eq!(condition(&paused.status, "Ready").0, "True", "nothing is held back");
+    assert_eq!(reasons(&paused)[0], (NoticeKind::Normal, "Paused"));
+    store.status = Some(paused.status);
+
+    store.spec.desired_state = DesiredState::Hibernated;
+    let held_back = assessed(&store, &observed, &quiet, 2);
+    assert_eq!(condition(&held_back.status, "Ready"), ("False", "Paused", 2));
+    assert_eq!(condition(&held_back.status, "Available").0, "True", "its pods run");
+    let message = |assessment: &Assessment| {
+        let conditions = &assessment.status.conditions;
+        conditions.iter().find(|condition| condition.type_ == "Paused").unwrap().message.clone()
+    };
+    assert!(message(&held_back).contains("not written: StatefulSet orders"), "{}", message(&held_back));
+    store.status = Some(held_back.status);
+
+    store.spec.desired_state = DesiredState::Running;
+    store.spec.reconcile_policy = ReconcilePolicy::Managed;
+    let managed = assessed(&store, &observed, &quiet, 3);
+    assert_eq!(condition(&managed.status, "Paused"), ("False", "Managed", 3));
+    let told: Vec<_> = managed.notices.iter().map(|notice| notice.reason.as_str()).collect();
+    assert_eq!(told, ["Managed", "Ready"]);
+}
+
+#[test]
+fn a_stateful_set_that_is_made_again_interrupts_no_service() {
+    let mut store = store_with("{storage: {size: 2Gi}}");
+    let mut observed = cluster(&store, 1, 1);
+    observed.pods = vec![pod(true)];
+    store.status = Some(assessed(&store, &observed, &Outcome::default(), 1).status);
+    let mut going = observed.stateful_set.as_deref().unwrap().clone();
+    going.metadata.deletion_timestamp = Some(at(2));
+    let mut fresh = going.clone();
+    (fresh.metadata.deletion_timestamp, fresh.status) = (None, None);
+    for set in [Some(going), None, Some(fresh)] {
+        observed.stateful_set = set.map(Arc::new);
+        let told = assessed(&store, &observed, &Outcome::default(), 2);
+        assert_eq!(condition(&told.status, "Available"), ("True", "Serving", 1));
+        assert_eq!(condition(&told.status, "Ready"), ("False", "RecreatingStatefulSet", 2));
+        assert_eq!((told.status.replicas, told.status.ready_replicas), (Some(1), Some(1)));
+        store.status = Some(told.status);
+    }
+    observed.pods = vec![pod(false)];
+    let down = assessed(&store, &observed, &Outcome::default(), 3);
+    assert_eq!(condition(&down.status, "Available").0, "False", "a pod that does not answer is not counted");
+}
+
+#[test]
+fn what_may_surprise_is_told_once_and_stops_nothing() {
+    let mut store = store_with("{engineConfig: {syncPolicy: {mode: os}}}");
+    let observed = cluster(&store, 1, 1);
+    let warned = assessed(&store, &observed, &Outcome::default(), 1);
+    assert_eq!(condition(&warned.status, "ConfigurationWarning"), ("True", "SpecMaySurprise", 1));
+    assert_eq!(condition(&warned.status, "Ready").0, "True");
+    assert!(reasons(&warned).contains(&(NoticeKind::Warning, "SpecMaySurprise")));
+    store.status = Some(warned.status);
+    assert!(assessed(&store, &observed, &Outcome::default(), 2).notices.is_empty());
 }

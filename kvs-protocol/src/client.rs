@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use crate::error_code::ErrorCode;
 use crate::frame::{FrameBuffer, FrameTooLarge};
 use crate::limits::HIGHEST_MAX_FRAME_BYTES;
-use crate::request::{Change, Request, Verb};
+use crate::request::{Change, Request, Token, Verb};
 use crate::response::{Answer, Response, WireError};
 
 /// How many encoded bytes a pipeline gathers before it writes them: one system call for many small requests.
@@ -201,7 +201,7 @@ impl<S: AsyncRead + AsyncWrite> Client<S> {
         match self.call(&Verb::Get { key: key.into() }.into()).await? {
             Answer::Null => Ok(None),
             Answer::Bytes(value) => Ok(Some(value)),
-            Answer::Bool(_) => Err(unexpected("get", "a truth value")),
+            _ => Err(unexpected("get", "something that is no value")),
         }
     }
 
@@ -212,7 +212,7 @@ impl<S: AsyncRead + AsyncWrite> Client<S> {
     pub async fn exists(&mut self, key: impl Into<Vec<u8>>) -> Result<bool, ClientError> {
         match self.call(&Verb::Exists { key: key.into() }.into()).await? {
             Answer::Bool(exists) => Ok(exists),
-            Answer::Null | Answer::Bytes(_) => Err(unexpected("exists", "no truth value")),
+            _ => Err(unexpected("exists", "no truth value")),
         }
     }
 
@@ -230,6 +230,14 @@ impl<S: AsyncRead + AsyncWrite> Client<S> {
     /// Every [`ClientError`].
     pub async fn batch(&mut self, changes: Vec<Change>) -> Result<(), ClientError> {
         self.call(&Verb::Batch(changes).into()).await.map(|_| ())
+    }
+
+    /// Tells the server who asks from now on.
+    ///
+    /// # Errors
+    /// Every [`ClientError`]; a token that the server does not know is `Refused` with [`ErrorCode::Unauthenticated`].
+    pub async fn authenticate(&mut self, token: Token) -> Result<(), ClientError> {
+        self.call(&Verb::Auth { token }.into()).await.map(|_| ())
     }
 
     /// Waits for the server to answer, no more.

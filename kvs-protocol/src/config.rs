@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{EngineName, LogFormat, PoolStrategy, SyncMode};
+use crate::names::{ClientCertificates, EngineName, LogFormat, PoolStrategy, SyncMode};
 
 /// The port that clients use.
 pub const CLIENT_PORT: u16 = 4000;
@@ -48,6 +48,9 @@ pub struct ServerConfig {
     /// Dead bytes in the log that start a compaction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compaction_threshold_bytes: Option<u64>,
+    /// Memory in which the engine sled keeps pages, in bytes; other engines have no use for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sled_cache_bytes: Option<u64>,
     /// The longest value that is accepted, in bytes, at most 64 MiB; absent means 1 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_value_bytes: Option<u64>,
@@ -58,9 +61,86 @@ pub struct ServerConfig {
     /// A file that receives one line with the cause when the server can't go on, such as `/dev/termination-log`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub termination_log: Option<PathBuf>,
+    /// Whether a server without authentication may listen on an address that others reach; absent means that it
+    /// may only as a member of a [`store`](Self::store).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_unauthenticated: Option<bool>,
+    /// A file with tokens and what each permits. Where it is named, clients must authenticate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_tokens: Option<PathBuf>,
+    /// TLS for clients; absent means plain TCP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
+    /// Bounds on what clients may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsConfig>,
     /// How the server writes its own log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<LogConfig>,
+}
+
+/// TLS for clients. The files are read again when they change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The server's certificate and those between it and its authority, as PEM; goes with `key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert: Option<PathBuf>,
+    /// The private key of the certificate, as PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// The authorities whose client certificates are accepted, as PEM; absent means that none is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<PathBuf>,
+    /// With `clientCa`, whether clients must show a certificate; default `required`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificates: Option<ClientCertificates>,
+}
+
+/// Bounds on what clients may use. Past a bound a client gets a typed error or is disconnected.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Open client connections; further ones wait in the system's backlog.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u64>,
+    /// Requests of one connection that are read and not yet answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline_requests: Option<u64>,
+    /// Bytes of keys and values of one connection that are read and not yet answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline_bytes: Option<u64>,
+    /// Bytes of answers of one connection that wait to be taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_bytes: Option<u64>,
+    /// Bytes that all connections together may use beyond their small allowances; the room for the largest frame follows
+    /// from `maxValueBytes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight_bytes: Option<u64>,
+    /// Jobs that wait for a worker of the pool; more are answered `busy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_jobs: Option<u64>,
+    /// Milliseconds in which a request that was begun must have arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame_deadline_ms: Option<u64>,
+    /// Milliseconds in which answers must be taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_deadline_ms: Option<u64>,
+    /// Milliseconds after which a client that asks nothing is disconnected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_deadline_ms: Option<u64>,
+    /// Milliseconds in which a client must have authenticated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_deadline_ms: Option<u64>,
+    /// Milliseconds in which a TLS handshake must be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake_deadline_ms: Option<u64>,
+    /// Milliseconds for which an ending server waits for requests in flight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_deadline_ms: Option<u64>,
+    /// Milliseconds after which a request is slow, and remembered in the slow log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_request_ms: Option<u64>,
 }
 
 /// How the server writes its own log.

@@ -39,6 +39,12 @@ codes! {
     InvalidRequest => "invalid_request",
     /// The verb is none that this server has.
     UnknownVerb => "unknown_verb",
+    /// Who asks has not said who it is, or is nobody that the server knows. Authenticate, then ask again.
+    Unauthenticated => "unauthenticated",
+    /// Who asks is known and may not do this.
+    Forbidden => "forbidden",
+    /// The engine of this server can't do it; the message names another way.
+    NotSupported => "not_supported",
     /// A frame, key, value or batch is over a limit, which the message names.
     TooLarge => "too_large",
     /// The server has too much to do, or too many bytes in flight; the same request can succeed later.

@@ -39,6 +39,11 @@ impl FrameBuffer {
         Self { bytes: vec![0; INITIAL_BUFFER_BYTES], start: 0, end: 0, searched: 0, limit_bytes }
     }
 
+    /// Takes lines of at most so many bytes from now on, without their line end.
+    pub fn set_limit(&mut self, limit_bytes: usize) {
+        self.limit_bytes = limit_bytes;
+    }
+
     /// The next whole line without its line end, or `None` when more bytes must arrive first.
     ///
     /// # Errors
@@ -69,6 +74,27 @@ impl FrameBuffer {
     #[must_use]
     pub fn pending(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
+    }
+
+    /// Takes the first `count` of the pending bytes, for protocols that are no lines.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn consume(&mut self, count: usize) {
+        assert!(count <= self.end - self.start, "what is taken has arrived");
+        self.start += count;
+        self.searched = 0;
+    }
+
+    /// Overwrites what was taken and still lies in memory: a secret need not stay where it arrived.
+    pub fn wipe_taken(&mut self) {
+        self.bytes[..self.start].fill(0);
+    }
+
+    /// The longest frame, in bytes without its line end.
+    #[must_use]
+    pub fn limit_bytes(&self) -> usize {
+        self.limit_bytes
     }
 
     /// The memory that the buffer takes, in bytes.
@@ -174,6 +200,17 @@ mod tests {
             feed(&mut buffer, &vec![b'x'; limit + 1]);
             assert_eq!(buffer.next_line(), Err(FrameTooLarge { limit_bytes: limit }));
         }
+    }
+
+    #[test]
+    fn what_was_taken_can_be_wiped_and_what_was_not_stays() {
+        let mut buffer = FrameBuffer::new(100);
+        feed(&mut buffer, b"secret one\nsecret two, and more");
+        assert!(buffer.next_line().unwrap().is_some());
+        buffer.consume(b"secret two".len());
+        buffer.wipe_taken();
+        assert_eq!(buffer.pending(), b", and more");
+        assert!(!buffer.bytes.windows(6).any(|bytes| bytes == b"secret"));
     }
 
     #[test]

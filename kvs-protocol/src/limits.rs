@@ -11,6 +11,12 @@ pub const DEFAULT_MAX_VALUE_BYTES: usize = 1024 * 1024;
 pub const HIGHEST_MAX_VALUE_BYTES: usize = 64 * 1024 * 1024;
 /// The most changes in one batch: a batch is one line of the log and one step for every reader.
 pub const MAX_BATCH_CHANGES: usize = 10_000;
+/// The most entries of one page of a scan.
+pub const MAX_PAGE_ENTRIES: u32 = 10_000;
+/// The bytes of keys and values in one page of a scan. A single entry that is larger is a page of its own.
+pub const MAX_PAGE_BYTES: usize = 1024 * 1024;
+/// The bytes of one part of a backup, before base64: many parts a second, and little to hold for a slow reader.
+pub const BACKUP_PART_BYTES: usize = 48 * 1024;
 /// The longest request id that is text, in bytes: room for a UUID with a prefix, and cheap to echo.
 pub const MAX_ID_BYTES: usize = 64;
 

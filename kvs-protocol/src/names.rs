@@ -112,6 +112,28 @@ names! {
     }
 }
 
+names! {
+    /// What a client that has proved who it is may do.
+    Role, "role", {
+        /// Look: everything that changes nothing.
+        #[default]
+        Read => "read",
+        /// Everything.
+        Write => "write",
+    }
+}
+
+names! {
+    /// Whether clients must show a certificate.
+    ClientCertificates, "mode of client certificates", {
+        /// A client may show one; one that is shown must be valid.
+        Optional => "optional",
+        /// Without a valid one there is no connection.
+        #[default]
+        Required => "required",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,12 +1,20 @@
 //! `Response`: one line from server to client: `{"ok":"v"}`, `{"ok64":".."}` or `{"error":{"code":..,"message":..}}`.
 //!
 //! What must hold: responses come in the order of the requests; exactly one of `ok`, `ok64` and `error` stands in a
-//! response; an `id` is echoed as it came. A client ignores fields that it does not know, so that servers can add some.
+//! response; only `backup` has more than one; an `id` is echoed as it came. A client ignores fields that it does not know, so that servers can add some.
+
+mod backup;
+mod info;
+mod page;
 
 use std::fmt;
 
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
+
+pub use backup::{BackupEnd, BackupPart};
+pub use info::Info;
+pub use page::{Entry, Page};
 
 use crate::error_code::ErrorCode;
 use crate::request::{RequestId, write_id};
@@ -24,12 +32,20 @@ pub struct Response {
 /// The answer to a request that was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// It is done; or, to `get`, there is no such key.
+    /// It is done; or, where a value is asked for, there is no such key.
     Null,
-    /// To `get`: the value. To `ping`: `pong`.
+    /// To `get` and `take`: the value. To a `set` that asks for it: the old value. To `ping`: `pong`.
     Bytes(Vec<u8>),
-    /// To `exists`.
+    /// To `exists`. To a `set` with a condition: whether the value was stored.
     Bool(bool),
+    /// To `count` and `length`.
+    Number(u64),
+    /// To `scan`.
+    Page(Page),
+    /// To `info`.
+    Info(Info),
+    /// To `backup`, which has many responses: the last one is [`BackupPart::End`] or an error.
+    Part(BackupPart),
 }
 
 /// Why a request was not done.
@@ -73,6 +89,23 @@ impl Response {
             Ok(Answer::Bytes(bytes)) => {
                 out.push(b'{');
                 text::write_field(out, "ok", bytes);
+            }
+            Ok(Answer::Number(number)) => {
+                out.extend_from_slice(b"{\"ok\":");
+                out.extend_from_slice(number.to_string().as_bytes());
+            }
+            Ok(Answer::Page(page)) => {
+                out.extend_from_slice(b"{\"ok\":");
+                page.encode(out);
+            }
+            Ok(Answer::Info(info)) => {
+                out.extend_from_slice(b"{\"ok\":");
+                serde_json::to_writer(&mut *out, info)
+                    .expect("words and numbers have a JSON form, and memory takes it");
+            }
+            Ok(Answer::Part(part)) => {
+                out.extend_from_slice(b"{\"ok\":");
+                part.encode(out);
             }
             Err(WireError { code, message }) => {
                 out.extend_from_slice(b"{\"error\":{\"code\":\"");
@@ -139,12 +172,12 @@ impl<'de> Deserialize<'de> for Response {
 
 impl<'de> Deserialize<'de> for Answer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Scalar;
-        impl Visitor<'_> for Scalar {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
             type Value = Answer;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("null, a string, true or false")
+                formatter.write_str("null, a string, a whole number, true, false, or the object of a known verb")
             }
 
             fn visit_unit<E: Error>(self) -> Result<Answer, E> {
@@ -155,6 +188,20 @@ impl<'de> Deserialize<'de> for Answer {
                 Ok(Answer::Bool(value))
             }
 
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Answer, E> {
+                Ok(Answer::Number(number))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Answer, A::Error> {
+                // The first name tells the objects apart.
+                let Some(name) = map.next_key::<String>()? else { return Ok(Answer::Info(Info::default())) };
+                match name.as_str() {
+                    "entries" | "cursor" => page::read(&name, map).map(Answer::Page),
+                    "file" | "data64" | "end" => backup::read(&name, map).map(Answer::Part),
+                    _ => info::read(name, map).map(Answer::Info),
+                }
+            }
+
             fn visit_str<E: Error>(self, text: &str) -> Result<Answer, E> {
                 Ok(Answer::Bytes(text.as_bytes().to_vec()))
             }
@@ -163,6 +210,6 @@ impl<'de> Deserialize<'de> for Answer {
                 Ok(Answer::Bytes(text.into_bytes()))
             }
         }
-        deserializer.deserialize_any(Scalar)
+        deserializer.deserialize_any(Any)
     }
 }

@@ -23,6 +23,8 @@ pub enum TerminationCause {
     ForeignVolume,
     /// The data folder was written by another engine. A person must name that engine.
     WrongEngine,
+    /// A backup that was to be restored is not what it was. A person must name another one.
+    BackupDamaged,
     /// The configuration is wrong. A person must correct it.
     Configuration,
     /// Anything else: another process holds the folder, a port is taken, the disk can't be read.
@@ -31,8 +33,15 @@ pub enum TerminationCause {
 
 impl TerminationCause {
     /// Every cause, in the order of the documentation.
-    pub const ALL: &'static [Self] =
-        &[Self::Corruption, Self::Poisoned, Self::ForeignVolume, Self::WrongEngine, Self::Configuration, Self::Failure];
+    pub const ALL: &'static [Self] = &[
+        Self::Corruption,
+        Self::Poisoned,
+        Self::ForeignVolume,
+        Self::WrongEngine,
+        Self::BackupDamaged,
+        Self::Configuration,
+        Self::Failure,
+    ];
 
     /// The word before the colon.
     #[must_use]
@@ -42,6 +51,7 @@ impl TerminationCause {
             Self::Poisoned => "poisoned",
             Self::ForeignVolume => "foreignVolume",
             Self::WrongEngine => "wrongEngine",
+            Self::BackupDamaged => "backupDamaged",
             Self::Configuration => "configuration",
             Self::Failure => "failure",
         }

@@ -30,8 +30,8 @@ impl<'de> Deserialize<'de> for Base64 {
     }
 }
 
-/// Appends `"name":"text"`, or `"name64":"base64"` when the bytes are not UTF-8.
-pub(crate) fn write_field(out: &mut Vec<u8>, name: &str, bytes: &[u8]) {
+/// Appends `"name":"text"`, or `"name64":"base64"` when the bytes are not UTF-8: the one spelling of bytes in our JSON.
+pub fn write_field(out: &mut Vec<u8>, name: &str, bytes: &[u8]) {
     out.push(b'"');
     out.extend_from_slice(name.as_bytes());
     if let Ok(text) = std::str::from_utf8(bytes) {
@@ -46,7 +46,22 @@ pub(crate) fn write_field(out: &mut Vec<u8>, name: &str, bytes: &[u8]) {
     }
 }
 
+/// Whether bytes are UTF-8 that a JSON string holds as it is, without an escape.
+pub(crate) fn is_plain(bytes: &[u8]) -> bool {
+    needs_no_escape(bytes) && std::str::from_utf8(bytes).is_ok()
+}
+
+/// Looks at all bytes, whatever it finds: so the processor looks at many at a time.
+fn needs_no_escape(bytes: &[u8]) -> bool {
+    !bytes.iter().fold(false, |found, byte| found | (*byte < b' ') | (*byte == b'"') | (*byte == b'\\'))
+}
+
 /// Appends a JSON string.
 pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
+    if needs_no_escape(text.as_bytes()) {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        return out.push(b'"');
+    }
     serde_json::to_writer(out, text).expect("writing a string into memory can't fail");
 }

@@ -1,7 +1,10 @@
 //! The wire, byte by byte: what is written is what is read, and what is not a request is refused with the right code.
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected ends")]
 
-use kvs_protocol::{Answer, Change, ErrorCode, Request, RequestId, Response, Verb, WireError};
+use kvs_protocol::{
+    Answer, BackupEnd, BackupPart, Change, Condition, Entry, ErrorCode, Info, Page, Request, RequestId, Response,
+    Token, Verb, VerbName, WireError,
+};
 
 fn decode(line: &str) -> Result<Request, Response> {
     Request::decode(line.as_bytes())
@@ -17,6 +20,62 @@ fn encoded(request: &Request) -> String {
     let mut out = Vec::new();
     request.encode(&mut out);
     String::from_utf8(out).unwrap()
+}
+
+fn not_utf8_key() -> Vec<u8> {
+    vec![0xff]
+}
+
+fn set_if(condition: Condition, old: bool) -> Request {
+    Verb::SetIf { key: b"k".to_vec(), value: b"v".to_vec(), condition, old }.into()
+}
+
+fn scan(prefix: &[u8], cursor: Option<&str>, limit: Option<u32>, values: bool) -> Request {
+    let cursor = cursor.map(str::to_owned);
+    Verb::Scan { prefix: prefix.to_vec(), cursor, limit, values, numbered: false }.into()
+}
+
+#[test]
+fn every_verb_has_a_name_that_is_read() {
+    for name in VerbName::ALL {
+        let refused = decode(&format!("{{\"{name}\":7}}")).expect_err("a number is no request's body");
+        assert_eq!(refused.body.unwrap_err().code, ErrorCode::InvalidRequest, "{name}");
+    }
+}
+
+#[test]
+fn options_are_judged_like_every_other_field() {
+    for (line, message) in [
+        ("{\"scan\":{\"limit\":0},\"id\":7}", "`limit` is out of range"),
+        ("{\"scan\":{\"limit\":-1},\"id\":7}", "a whole number from 1"),
+        ("{\"scan\":{\"limit\":\"10\"},\"id\":7}", "a whole number from 1"),
+        ("{\"scan\":{\"limit\":5000000000},\"id\":7}", "`limit` is out of range"),
+        ("{\"scan\":{\"limit\":10001},\"id\":7}", "`limit` is out of range: it is 1 to 10000 entries"),
+        ("{\"scan\":{\"values\":1},\"id\":7}", "true or false for `values`"),
+        ("{\"scan\":{\"key\":\"k\"},\"id\":7}", "unknown field `key`"),
+        ("{\"scan\":{\"prefix\":\"\",\"prefix64\":\"\"},\"id\":7}", "duplicate field `prefix`"),
+        ("{\"info\":{\"prefix\":\"\"},\"id\":7}", "unknown field `prefix`"),
+        ("{\"auth\":{},\"id\":7}", "missing field `token`"),
+        ("{\"auth\":\"canary\",\"id\":7}", "an object with `token`"),
+        ("{\"auth\":{\"canary\":\"canary\"},\"id\":7}", "unknown field `canary`"),
+        ("{\"set\":{\"key\":\"k\",\"value\":\"v\",\"if\":\"absent\"},\"id\":7}", "unknown condition `absent`"),
+        ("{\"set\":{\"key\":\"k\",\"value\":\"v\",\"old\":\"yes\"},\"id\":7}", "true or false for `old`"),
+        ("{\"get\":{\"key\":\"k\",\"old\":true},\"id\":7}", "unknown field `old`"),
+        ("{\"batch\":[{\"set\":{\"key\":\"k\",\"value\":\"v\",\"if\":\"missing\"}}],\"id\":7}", "a change in a batch"),
+        ("{\"count\":{\"prefix\":\"\"},\"id\":7}", "unknown field"),
+    ] {
+        let (code, found, id) = refusal(line);
+        assert_eq!((code, id), (ErrorCode::InvalidRequest, Some(RequestId::Number(7))), "{line}: {found}");
+        assert!(found.contains(message), "{line}: {found}");
+    }
+}
+
+#[test]
+fn a_token_is_not_shown() {
+    let request = Request { verb: Verb::Auth { token: Token::new("canary") }, id: None };
+    assert!(!format!("{request:?}").contains("canary"));
+    let (_, message, _) = refusal("{\"auth\":\"canary\"}");
+    assert!(!message.contains("canary"), "{message}");
 }
 
 #[test]
@@ -41,6 +100,27 @@ fn every_request_is_written_in_one_way_and_read_back() {
             .into(),
             "{\"batch\":[{\"set\":{\"key\":\"a\",\"value\":\"1\"}},{\"rm\":{\"key\":\"b\"}}]}\n",
         ),
+        (Verb::Length { key: b"k".to_vec() }.into(), "{\"length\":{\"key\":\"k\"}}\n"),
+        (Verb::Take { key: not_utf8_key() }.into(), "{\"take\":{\"key64\":\"/w==\"}}\n"),
+        (set_if(Condition::Missing, false), "{\"set\":{\"key\":\"k\",\"value\":\"v\",\"if\":\"missing\"}}\n"),
+        (
+            set_if(Condition::Present, true),
+            "{\"set\":{\"key\":\"k\",\"value\":\"v\",\"if\":\"present\",\"old\":true}}\n",
+        ),
+        (set_if(Condition::Always, true), "{\"set\":{\"key\":\"k\",\"value\":\"v\",\"old\":true}}\n"),
+        (set_if(Condition::Always, false), "{\"set\":{\"key\":\"k\",\"value\":\"v\",\"old\":false}}\n"),
+        (scan(b"", None, None, true), "{\"scan\":{\"prefix\":\"\"}}\n"),
+        (
+            scan(b"\xff", Some("aGVs"), Some(10), false),
+            "{\"scan\":{\"prefix64\":\"/w==\",\"cursor\":\"aGVs\",\"limit\":10,\"values\":false}}\n",
+        ),
+        (Verb::Count.into(), "{\"count\":{}}\n"),
+        (Verb::Clear.into(), "{\"clear\":{}}\n"),
+        (Verb::Backup.into(), "{\"backup\":{}}\n"),
+        (Verb::Info { section: None }.into(), "{\"info\":{}}\n"),
+        (Verb::Info { section: Some("store".into()) }.into(), "{\"info\":{\"section\":\"store\"}}\n"),
+        (Verb::Auth { token: Token::new("t\"") }.into(), "{\"auth\":{\"token\":\"t\\\"\"}}\n"),
+        (Verb::Auth { token: Token::new([0xff]) }.into(), "{\"auth\":{\"token64\":\"/w==\"}}\n"),
         (
             Request { verb: Verb::Get { key: b"k".to_vec() }, id: Some(RequestId::Number(u64::MAX)) },
             "{\"get\":{\"key\":\"k\"},\"id\":18446744073709551615}\n",
@@ -130,7 +210,10 @@ fn a_batch_of_the_limit_passes_and_one_change_more_does_not() {
 fn an_unknown_verb_says_which_ones_there_are() {
     let (code, message, id) = refusal("{\"increment\":{\"key\":[[[]]]},\"id\":7}");
     assert_eq!((code, id), (ErrorCode::UnknownVerb, Some(RequestId::Number(7))));
-    assert_eq!(message, "unknown verb `increment`; use one of `ping`, `get`, `exists`, `set`, `rm`, `batch`");
+    assert_eq!(
+        message,
+        "unknown verb `increment`; use one of `ping`, `auth`, `get`, `exists`, `length`, `set`, `take`, `rm`, `batch`, `scan`, `count`, `clear`, `info`, `backup`"
+    );
     let (_, message, _) = refusal(&format!("{{\"{}\":1}}", "x".repeat(10_000)));
     assert!(message.len() < 200, "a stranger's word is not repeated in full: {message}");
 }
@@ -151,6 +234,12 @@ fn an_error_does_not_repeat_what_was_sent() {
         format!("{{\"batch\":\"{long}\"}}"),
         format!("{{\"batch\":[\"{long}\"]}}"),
         format!("{{\"get\":{{\"key\":{}}}}}", "9".repeat(10_000)),
+        format!("{{\"scan\":{{\"{long}\":1}}}}"),
+        format!("{{\"scan\":{{\"limit\":\"{long}\"}}}}"),
+        format!("{{\"scan\":{{\"values\":\"{long}\"}}}}"),
+        format!("{{\"info\":\"{long}\"}}"),
+        format!("{{\"set\":{{\"if\":\"{long}\"}}}}"),
+        format!("{{\"set\":{{\"old\":\"{long}\"}}}}"),
     ] {
         let (_, message, _) = refusal(&line);
         assert!(message.len() < 300, "{} bytes for {}..", message.len(), &line[..20]);
@@ -182,6 +271,11 @@ fn what_is_no_json_object_is_malformed() {
     assert_eq!(refusal(&deep).0, ErrorCode::Malformed, "depth ends no process");
 }
 
+fn info() -> Info {
+    let fields = [("engine".to_owned(), "kvs".into()), ("uptimeSeconds".to_owned(), 7.into())];
+    Info { sections: [("server".to_owned(), fields.into())].into() }
+}
+
 #[test]
 fn every_response_is_written_in_one_way_and_read_back() {
     let ok = |answer| Response { body: Ok(answer), id: None };
@@ -191,6 +285,25 @@ fn every_response_is_written_in_one_way_and_read_back() {
         (ok(Answer::Bool(false)), "{\"ok\":false}\n"),
         (ok(Answer::Bytes(b"v".to_vec())), "{\"ok\":\"v\"}\n"),
         (ok(Answer::Bytes(vec![0xff])), "{\"ok64\":\"/w==\"}\n"),
+        (ok(Answer::Number(u64::MAX)), "{\"ok\":18446744073709551615}\n"),
+        (ok(Answer::Page(Page::default())), "{\"ok\":{\"entries\":[],\"cursor\":null}}\n"),
+        (
+            ok(Answer::Page(Page {
+                entries: vec![
+                    Entry { key: b"k".to_vec(), value: Some(vec![0xff]) },
+                    Entry { key: vec![0xff], value: None },
+                ],
+                cursor: Some("abc".into()),
+            })),
+            "{\"ok\":{\"entries\":[{\"key\":\"k\",\"value64\":\"/w==\"},{\"key64\":\"/w==\"}],\"cursor\":\"abc\"}}\n",
+        ),
+        (ok(Answer::Info(info())), "{\"ok\":{\"server\":{\"engine\":\"kvs\",\"uptimeSeconds\":7}}}\n"),
+        (ok(Answer::Part(BackupPart::File("MANIFEST".into()))), "{\"ok\":{\"file\":\"MANIFEST\"}}\n"),
+        (ok(Answer::Part(BackupPart::Data(vec![1, 2]))), "{\"ok\":{\"data64\":\"AQI=\"}}\n"),
+        (
+            ok(Answer::Part(BackupPart::End(BackupEnd { files: 2, bytes: 30, crc32c: 4, last_sequence: 5 }))),
+            "{\"ok\":{\"end\":{\"files\":2,\"bytes\":30,\"crc32c\":4,\"lastSequence\":5}}}\n",
+        ),
         (
             Response { body: Ok(Answer::Bytes(b"v".to_vec())), id: Some(RequestId::Number(7)) },
             "{\"ok\":\"v\",\"id\":7}\n",

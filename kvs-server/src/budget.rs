@@ -16,12 +16,17 @@ const STEP_BYTES: usize = 16 * 1024;
 #[derive(Debug)]
 pub(crate) struct Budget {
     used: AtomicUsize,
-    limit_bytes: usize,
+    limit_bytes: AtomicUsize,
 }
 
 impl Budget {
     pub(crate) fn new(limit_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), limit_bytes })
+        Arc::new(Self { used: AtomicUsize::new(0), limit_bytes: AtomicUsize::new(limit_bytes) })
+    }
+
+    /// Changes the limit. What is in use beyond a lower one is given back as usual.
+    pub(crate) fn set_limit(&self, limit_bytes: usize) {
+        self.limit_bytes.store(limit_bytes, Ordering::Relaxed);
     }
 
     /// Bytes beyond allowances that are in use.
@@ -31,13 +36,13 @@ impl Budget {
 
     /// The most that connections should use.
     pub(crate) fn limit_bytes(&self) -> usize {
-        self.limit_bytes
+        self.limit_bytes.load(Ordering::Relaxed)
     }
 
     /// Takes so many bytes, to be given back by [`give`](Self::give); `false` when they are not there.
     pub(crate) fn take(&self, bytes: usize) -> bool {
         let before = self.used.fetch_add(bytes, Ordering::Relaxed);
-        let has_room = before + bytes <= self.limit_bytes;
+        let has_room = before + bytes <= self.limit_bytes();
         if !has_room {
             self.give(bytes);
         }
@@ -50,7 +55,13 @@ impl Budget {
     }
 
     fn exhausted(&self) -> bool {
-        self.used_bytes() >= self.limit_bytes
+        self.used_bytes() >= self.limit_bytes()
+    }
+
+    /// Whether refusals, which are answers too, have used half as much again.
+    fn overdrawn(&self) -> bool {
+        let limit_bytes = self.limit_bytes();
+        self.used_bytes() >= limit_bytes + limit_bytes / 2
     }
 }
 
@@ -94,6 +105,16 @@ impl Lease {
     pub(crate) fn is_too_much(&self) -> bool {
         self.bytes > 0 && self.budget.exhausted()
     }
+
+    /// Whether nobody is read now who has not taken the answers that are there.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.budget.exhausted()
+    }
+
+    /// Whether this connection is among those that use so much that even refusing is too much.
+    pub(crate) fn is_far_too_much(&self) -> bool {
+        self.bytes > 0 && self.budget.overdrawn()
+    }
 }
 
 impl Drop for Lease {
@@ -125,6 +146,8 @@ mod tests {
         assert!(!small.try_grow(CONNECTION_ALLOWANCE_BYTES + 1), "there is no room beside the large one");
         assert!(!small.is_too_much(), "the small one may go on");
         assert!(large.is_too_much());
+        large.record(CONNECTION_ALLOWANCE_BYTES + 96 * STEP_BYTES);
+        assert!(large.is_far_too_much() && !small.is_far_too_much());
         large.record(0);
         assert!(small.try_grow(CONNECTION_ALLOWANCE_BYTES + 1));
         drop((small, large));

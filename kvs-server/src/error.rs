@@ -58,6 +58,24 @@ pub enum ServerError {
         wanted: String,
     },
 
+    /// A backup is not what it was when it was made. Whoever keeps backups must name another one.
+    #[error("{}: {reason}; nothing was restored: name another backup, and look after the disk of this one", file.display())]
+    DamagedBackup {
+        /// The file that differs.
+        file: PathBuf,
+        /// How it differs.
+        reason: String,
+    },
+
+    /// Something is where a backup was to be restored. Whoever restores must name another folder.
+    #[error("{} is not empty ({found} is there); nothing was restored: name an empty folder, or one that is missing", folder.display())]
+    NotEmpty {
+        /// The folder.
+        folder: PathBuf,
+        /// One of the things in it.
+        found: String,
+    },
+
     /// The engine can't open, go on or close; its error says who must act.
     #[error(transparent)]
     Engine(#[from] kvs_engine::Error),
@@ -89,9 +107,12 @@ impl ServerError {
             Self::WrongEngine { .. } => TerminationCause::WrongEngine,
             Self::ForeignVolume { .. } => TerminationCause::ForeignVolume,
             Self::Engine(kvs_engine::Error::Corruption { .. }) => TerminationCause::Corruption,
+            Self::DamagedBackup { .. } => TerminationCause::BackupDamaged,
             Self::Engine(kvs_engine::Error::Poisoned { .. }) => TerminationCause::Poisoned,
             Self::Engine(kvs_engine::Error::WrongFolder { .. }) => TerminationCause::WrongEngine,
-            Self::Listen { .. } | Self::Engine(_) | Self::Pool(_) | Self::Io { .. } => TerminationCause::Failure,
+            Self::NotEmpty { .. } | Self::Listen { .. } | Self::Engine(_) | Self::Pool(_) | Self::Io { .. } => {
+                TerminationCause::Failure
+            }
         }
     }
 
@@ -100,7 +121,7 @@ impl ServerError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Configuration(_) => EXIT_USAGE,
-            Self::Engine(kvs_engine::Error::Corruption { .. }) => EXIT_DAMAGED,
+            Self::Engine(kvs_engine::Error::Corruption { .. }) | Self::DamagedBackup { .. } => EXIT_DAMAGED,
             // The file that says whose folder this is has no checksum; what is wrong with it is seen when it is read.
             Self::Io { source, .. } if source.kind() == io::ErrorKind::InvalidData => EXIT_DAMAGED,
             Self::Engine(kvs_engine::Error::Io { .. }) | Self::Io { .. } => EXIT_IO,

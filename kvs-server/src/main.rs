@@ -1,12 +1,13 @@
 //! bin `kvs-server`: arguments, logging, run, exit code.
 
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use kvs_server::{
-    Arguments, CommandLine, EXIT_DAMAGED, EXIT_USAGE, ServerError, Stop, Verb, Verdict, one_line, raise_limit, run,
-    start_logging, verb_logging,
+    Arguments, CommandLine, EXIT_DAMAGED, EXIT_USAGE, ServerError, Source, Stop, Verb, Verdict, one_line, raise_limit,
+    run, start_logging, verb_logging,
 };
 
 fn main() -> ExitCode {
@@ -14,7 +15,7 @@ fn main() -> ExitCode {
         Ok(CommandLine { verb: Some(verb), .. }) => look_after(verb),
         Ok(CommandLine { verb: None, arguments }) => serve(arguments),
         Err(error) if error.use_stderr() => {
-            say(&one_line(&error));
+            say(&one_line(&error, std::env::args_os()));
             ExitCode::from(EXIT_USAGE)
         }
         // Help and version go to standard output.
@@ -28,7 +29,9 @@ fn serve(arguments: Arguments) -> ExitCode {
         termination_log.clone_from(&settings.termination_log);
         start_logging(&settings.log)?;
         raise_limit();
-        run(settings, &Stop::default())
+        let source = arguments.clone();
+        let file = source.file().map(Path::to_path_buf);
+        run(settings, Source { read: Box::new(move || source.settings()), file }, &Stop::default())
     });
     let Err(error) = result else { return ExitCode::SUCCESS };
     say(&error.to_string());

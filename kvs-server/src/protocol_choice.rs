@@ -10,7 +10,7 @@ use kvs_protocol::{ErrorCode, Response, WireError};
 pub(crate) enum Protocol {
     /// One JSON object a line.
     JsonLines,
-    /// Redis' protocol, which later versions will speak.
+    /// Redis' protocol.
     Resp,
     /// The beginning of a TLS handshake.
     Tls,
@@ -34,14 +34,20 @@ impl Protocol {
         }
     }
 
+    /// Whether it is spoken here.
+    pub(crate) const fn is_spoken(self) -> bool {
+        matches!(self, Self::JsonLines | Self::Resp)
+    }
+
     /// The one line that a sender of another protocol gets.
     pub(crate) fn refusal(self) -> Vec<u8> {
         let cause = match self {
-            Self::JsonLines => "JSON lines are spoken here",
-            Self::Resp => return b"-ERR this port speaks JSON lines; this version has no RESP2 yet\r\n".to_vec(),
-            Self::Tls => "this port speaks JSON lines without TLS",
-            Self::Text => "this port speaks JSON lines, not HTTP; health and metrics are on the admin port",
-            Self::Unknown => "this port speaks JSON lines; a line begins with `{`",
+            Self::JsonLines | Self::Resp => "this protocol is spoken here",
+            Self::Tls => "this port speaks JSON lines and RESP2, without TLS",
+            Self::Text => "this port speaks JSON lines and RESP2, not HTTP; health and metrics are on the admin port",
+            Self::Unknown => {
+                "this port speaks JSON lines, of which each begins with `{`, and RESP2, which begins with `*`"
+            }
         };
         let mut line = Vec::new();
         let message = format!("{cause}; the connection is closed");

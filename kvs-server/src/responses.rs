@@ -10,38 +10,44 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use futures::task::AtomicWaker;
 use kvs_engine::{Complete, Completion, Error, Outcome};
-use kvs_protocol::{ErrorCode, Verb, WireError};
+use kvs_protocol::{Verb, WireError};
 
+use crate::answered::Answered;
 use crate::budget::{Budget, too_many_bytes};
-use crate::limits::{CONNECTION_ALLOWANCE_BYTES, MAX_HELD_READS, MAX_OUTPUT_BYTES};
-
-/// What became of one request.
-#[derive(Debug)]
-pub(crate) enum Answered {
-    /// The engine answered.
-    Engine(Result<Outcome, Error>),
-    /// It was answered without the engine.
-    Pong,
-    /// It was not done.
-    Refused(WireError),
-}
-
-impl Answered {
-    /// Ours, not the client's.
-    pub(crate) fn fault() -> Self {
-        Self::Refused(WireError::new(ErrorCode::Internal, "a fault of the server; its log says more"))
-    }
-}
+use crate::limits::{CONNECTION_ALLOWANCE_BYTES, MAX_HELD_READS};
+use crate::operation::OperationName;
+use crate::slowlog::{Parts, disk_times};
+use crate::wakes;
 
 /// A request that a job has not done yet, with the token of its slot.
 pub(crate) type Asked = (u64, Verb);
 
+/// When a job began and ended: for the slow log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct JobTimes {
+    /// The first and the last request that it did, or is to do.
+    pub(crate) tokens: (u64, u64),
+    pub(crate) began: Instant,
+    /// All its requests were with the engine, or answered.
+    pub(crate) ended: Instant,
+    /// Whether waiting and running took long enough to be noted.
+    pub(crate) is_long: bool,
+}
+
+impl JobTimes {
+    /// Shorter times, waiting included, are not worth a note: a slow request takes far longer.
+    pub(crate) const NOTED: Duration = Duration::from_millis(1);
+}
+
 /// The answers of one connection.
 pub(crate) struct Responses {
     budget: Arc<Budget>,
+    /// Beyond so many bytes of values, requests wait.
+    output_bytes: usize,
     /// Guards the slots and what a job hands back. Ranks last: nothing else is locked under it.
     state: Mutex<State>,
     /// Bytes of values in filled slots.
@@ -63,6 +69,50 @@ struct State {
     job: bool,
     /// What the last job left undone for want of room.
     undone: VecDeque<Asked>,
+    /// The pool had no place for the last job.
+    was_refused: bool,
+    /// The job before the next one had no place in the pool, so what the next one does has waited.
+    has_waited: bool,
+    /// Jobs that took long and whose answers were not all taken yet, in order; no more of them than slots.
+    long_jobs: VecDeque<JobTimes>,
+    /// Syncs that took long, with the first and the last request that each answered; as many at most.
+    long_syncs: VecDeque<(u64, u64, Duration)>,
+}
+
+/// Slots of requests that were just decoded: a batch of them is handed over under one lock.
+#[derive(Default)]
+pub(crate) struct Opening {
+    slots: Vec<Slot>,
+    /// The token of the next slot. Tokens count the slots of the connection.
+    next: u64,
+}
+
+impl Opening {
+    /// Opens the slot of the next request; gives its token.
+    pub(crate) fn open(&mut self, verb: &Verb) -> u64 {
+        self.push(Slot::Open { is_read: is_read(verb), must_keep: OperationName::of(verb).changes_what_it_reads() })
+    }
+
+    /// Opens the slot of the next request with its answer.
+    pub(crate) fn open_refused(&mut self, error: WireError) {
+        self.push(Slot::Filled { answered: Answered::Refused(error), leased_bytes: 0 });
+    }
+
+    /// The token of the next slot.
+    pub(crate) fn next_token(&self) -> u64 {
+        self.next
+    }
+
+    fn push(&mut self, slot: Slot) -> u64 {
+        self.slots.push(slot);
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// Gives back memory that a burst of requests took.
+    pub(crate) fn trim(&mut self) {
+        self.slots.shrink_to_fit();
+    }
 }
 
 enum Slot {
@@ -70,6 +120,8 @@ enum Slot {
     Open {
         /// Whether the engine answers it with a value.
         is_read: bool,
+        /// Whether that value may be gone from the store when it is answered, so that it must not be given up.
+        must_keep: bool,
     },
     /// Answered.
     Filled {
@@ -77,6 +129,14 @@ enum Slot {
         /// What its value has of the budget, in bytes.
         leased_bytes: usize,
     },
+}
+
+/// What the last job of a connection left behind.
+pub(crate) struct Left {
+    /// An empty queue that has memory already.
+    pub(crate) spare: VecDeque<Asked>,
+    /// The pool had no place for the job.
+    pub(crate) was_refused: bool,
 }
 
 /// What a connection learns by one look.
@@ -88,12 +148,15 @@ pub(crate) struct Look {
     pub(crate) has_job: bool,
     /// The last job left something undone.
     pub(crate) has_undone: bool,
+    /// The pool had no place for the last job.
+    pub(crate) was_refused: bool,
 }
 
 impl Responses {
-    pub(crate) fn new(budget: Arc<Budget>) -> Arc<Self> {
+    pub(crate) fn new(budget: Arc<Budget>, output_bytes: usize) -> Arc<Self> {
         Arc::new(Self {
             budget,
+            output_bytes,
             state: Mutex::default(),
             held_bytes: AtomicUsize::default(),
             held_reads: AtomicUsize::default(),
@@ -102,20 +165,11 @@ impl Responses {
         })
     }
 
-    /// Opens the slot of the next request; gives its token.
-    pub(crate) fn open(&self, verb: &Verb) -> u64 {
-        self.push(Slot::Open { is_read: is_read(verb) })
-    }
-
-    /// Opens the slot of the next request with its answer.
-    pub(crate) fn open_refused(&self, error: WireError) {
-        self.push(Slot::Filled { answered: Answered::Refused(error), leased_bytes: 0 });
-    }
-
-    fn push(&self, slot: Slot) -> u64 {
-        let mut state = self.lock();
-        state.slots.push_back(slot);
-        state.first + (state.slots.len() as u64 - 1)
+    /// Takes over slots that were opened beside, in their order.
+    pub(crate) fn open_all(&self, opening: &mut Opening) {
+        if !opening.slots.is_empty() {
+            self.lock().slots.extend(opening.slots.drain(..));
+        }
     }
 
     /// The right to answer a request that the engine gets now.
@@ -142,21 +196,23 @@ impl Responses {
     fn put(&self, token: u64, answered: Answered, submitted: bool) {
         let mut state = self.lock();
         let Some(place) = state.place(token) else { return };
-        let Some(&Slot::Open { is_read }) = state.slots.get(place) else { return };
+        let Some(&Slot::Open { is_read, must_keep }) = state.slots.get(place) else { return };
         self.held_reads.fetch_sub(usize::from(submitted && is_read), Ordering::Relaxed);
-        state.slots[place] = self.hold(answered);
+        state.slots[place] = self.hold(answered, must_keep);
+        if let Some(took) = disk_times::long_sync().filter(|_| submitted) {
+            state.note_sync(token, took);
+        }
         drop(state);
-        if place == 0 {
-            self.sleeper.wake();
+        if place == 0
+            && let Some(waker) = self.sleeper.take()
+        {
+            wakes::wake(waker);
         }
     }
 
     /// An answer in its slot. A value for which there is no room is given up: to read is easily done again.
-    fn hold(&self, answered: Answered) -> Slot {
-        let value_bytes = match &answered {
-            Answered::Engine(result) => value_bytes(result),
-            Answered::Pong | Answered::Refused(_) => 0,
-        };
+    fn hold(&self, answered: Answered, must_keep: bool) -> Slot {
+        let value_bytes = answered.value_bytes();
         // What is done must be answered as done, so nothing but a value is ever refused here.
         if value_bytes == 0 {
             return Slot::Filled { answered, leased_bytes: 0 };
@@ -168,6 +224,9 @@ impl Responses {
         if self.budget.take(value_bytes) {
             return Slot::Filled { answered, leased_bytes: value_bytes };
         }
+        if must_keep {
+            return Slot::Filled { answered, leased_bytes: 0 };
+        }
         self.held_bytes.fetch_sub(value_bytes, Ordering::Relaxed);
         Slot::Filled { answered: Answered::Refused(too_many_bytes()), leased_bytes: 0 }
     }
@@ -176,15 +235,19 @@ impl Responses {
     pub(crate) fn drain(&self, max_bytes: usize, answers: &mut Vec<Answered>) {
         let (mut taken_bytes, mut given_bytes) = (0, 0);
         let mut state = self.lock();
+        state.forget_times();
         while taken_bytes < max_bytes {
             match state.slots.pop_front() {
                 Some(Slot::Filled { answered, leased_bytes }) => {
                     state.first += 1;
                     given_bytes += leased_bytes;
-                    if let Answered::Engine(result) = &answered {
-                        taken_bytes += value_bytes(result);
-                    }
+                    taken_bytes += answered.value_bytes();
+                    let is_stream = matches!(answered, Answered::Stream(_));
                     answers.push(answered);
+                    // What is behind it waits for its end.
+                    if is_stream {
+                        break;
+                    }
                 }
                 Some(open @ Slot::Open { .. }) => {
                     state.slots.push_front(open);
@@ -202,7 +265,7 @@ impl Responses {
 
     /// Whether the connection has room for what another request may answer.
     pub(crate) fn has_room(&self) -> bool {
-        self.held_bytes() < MAX_OUTPUT_BYTES && self.held_reads.load(Ordering::Relaxed) < MAX_HELD_READS
+        self.held_bytes() < self.output_bytes && self.held_reads.load(Ordering::Relaxed) < MAX_HELD_READS
     }
 
     /// Bytes of values that are answered and not yet taken.
@@ -215,27 +278,54 @@ impl Responses {
         self.lock().job = true;
     }
 
-    /// Takes back what a job left undone, and lets the next one begin.
-    pub(crate) fn job_ends(&self, undone: VecDeque<Asked>) {
+    /// Where the time of a request went that was taken by the last [`drain`](Self::drain), as far as jobs and syncs took
+    /// long enough to be noted.
+    pub(crate) fn parts(&self, token: u64, decoded: Instant) -> Parts {
+        let state = self.lock();
+        let is_in = |(first, last): (u64, u64)| (first..=last).contains(&token);
+        let job = state.long_jobs.iter().rev().find(|job| is_in(job.tokens));
+        let sync = state.long_syncs.iter().find(|(first, last, _)| is_in((*first, *last)));
+        Parts {
+            queue: job.map_or(Duration::ZERO, |job| job.began.saturating_duration_since(decoded)),
+            index: job.map_or(Duration::ZERO, |job| job.ended.saturating_duration_since(job.began.max(decoded))),
+            sync: sync.map_or(Duration::ZERO, |(_, _, took)| *took),
+        }
+    }
+
+    /// Takes note that a job waited long for a worker.
+    pub(crate) fn job_waited(&self, times: JobTimes) {
+        self.lock().note_job(times);
+    }
+
+    /// Takes back what a job left undone, and lets the next one begin. Its times are
+    /// noted if they are long, or if it had to wait for a place.
+    pub(crate) fn job_ends(&self, undone: VecDeque<Asked>, was_refused: bool, times: Option<JobTimes>) {
         let mut state = self.lock();
         state.job = false;
         state.undone = undone;
+        state.was_refused = was_refused;
+        let has_waited = std::mem::replace(&mut state.has_waited, was_refused);
+        if let Some(times) = times.filter(|times| times.is_long || has_waited) {
+            state.note_job(times);
+        }
         drop(state);
         self.sleeper.wake();
     }
 
-    /// Whether no job is with the pool; if so, puts what the last one left undone in front of `waiting`.
-    pub(crate) fn take_undone(&self, waiting: &mut VecDeque<Asked>) -> bool {
+    /// `None` while a job is with the pool; else puts what the last one left undone in front of `waiting`.
+    pub(crate) fn take_undone(&self, waiting: &mut VecDeque<Asked>) -> Option<Left> {
         let mut state = self.lock();
         if state.job {
-            return false;
+            return None;
         }
-        if !state.undone.is_empty() {
-            let mut undone = std::mem::take(&mut state.undone);
+        let mut undone = std::mem::take(&mut state.undone);
+        let was_refused = std::mem::take(&mut state.was_refused);
+        drop(state);
+        if !undone.is_empty() {
             undone.append(waiting);
-            *waiting = undone;
+            std::mem::swap(waiting, &mut undone);
         }
-        true
+        Some(Left { spare: undone, was_refused })
     }
 
     /// What there is to do.
@@ -245,6 +335,7 @@ impl Responses {
             is_ready: matches!(state.slots.front(), Some(Slot::Filled { .. })),
             has_job: state.job,
             has_undone: !state.undone.is_empty(),
+            was_refused: state.was_refused,
         }
     }
 
@@ -264,6 +355,11 @@ impl Responses {
     /// Whether the server is ending.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Makes the connection look around, if it sleeps.
+    pub(crate) fn wake(&self) {
+        self.sleeper.wake();
     }
 
     /// The connection is about to sleep: wake it from now on. It must look once more after this.
@@ -298,20 +394,48 @@ impl State {
     fn place(&self, token: u64) -> Option<usize> {
         usize::try_from(token.checked_sub(self.first)?).ok()
     }
-}
 
-/// Whether the engine answers with a value.
-fn is_read(verb: &Verb) -> bool {
-    match verb {
-        Verb::Get { .. } | Verb::Exists { .. } => true,
-        Verb::Ping | Verb::Set { .. } | Verb::Remove { .. } | Verb::Batch(_) => false,
+    /// A job waited or took long; what was noted about it before is replaced.
+    fn note_job(&mut self, times: JobTimes) {
+        self.long_jobs.pop_back_if(|noted| noted.began == times.began && noted.tokens.0 == times.tokens.0);
+        self.long_jobs.push_back(times);
+    }
+
+    /// A sync that took so long answered this request.
+    fn note_sync(&mut self, token: u64, took: Duration) {
+        match self.long_syncs.back_mut() {
+            // The same group, as far as its duration in nanoseconds tells.
+            Some((_, last, of_last)) if *of_last == took && *last < token => *last = token,
+            _ => self.long_syncs.push_back((token, token, took)),
+        }
+    }
+
+    /// Forgets what belongs to requests that were taken before.
+    fn forget_times(&mut self) {
+        while self.long_jobs.front().is_some_and(|job| job.tokens.1 < self.first) {
+            self.long_jobs.pop_front();
+        }
+        while self.long_syncs.front().is_some_and(|(_, last, _)| *last < self.first) {
+            self.long_syncs.pop_front();
+        }
     }
 }
 
-fn value_bytes(result: &Result<Outcome, Error>) -> usize {
-    match result {
-        Ok(Outcome::Value(Some(value))) => value.len(),
-        Ok(Outcome::Value(None) | Outcome::Done) | Err(_) => 0,
+/// Whether the engine answers with a value.
+pub(crate) fn is_read(verb: &Verb) -> bool {
+    match verb {
+        Verb::Get { .. } | Verb::Exists { .. } | Verb::Length { .. } | Verb::Take { .. } => true,
+        Verb::SetIf { old, .. } => *old,
+        Verb::Ping
+        | Verb::Auth { .. }
+        | Verb::Set { .. }
+        | Verb::Remove { .. }
+        | Verb::Batch(_)
+        | Verb::Scan { .. }
+        | Verb::Count
+        | Verb::Clear
+        | Verb::Info { .. }
+        | Verb::Backup => false,
     }
 }
 
@@ -320,5 +444,36 @@ impl Complete for Responses {
         // A completion that a panic drops says that the store is closing, which is not what happened.
         let answered = if std::thread::panicking() { Answered::fault() } else { Answered::Engine(result) };
         self.fill_submitted(token, answered);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_room_a_read_is_given_up_and_what_was_taken_out_of_the_store_is_not() {
+        let responses = Responses::new(Budget::new(0), usize::MAX);
+        let mut opening = Opening::default();
+        let key = || b"k".to_vec();
+        let value = || Ok(Outcome::Value(Some(vec![b'v'; 4 * CONNECTION_ALLOWANCE_BYTES])));
+        let swap = Verb::SetIf { key: key(), value: key(), condition: kvs_protocol::Condition::Always, old: true };
+        for verb in [Verb::Get { key: key() }, Verb::Take { key: key() }, swap] {
+            let token = opening.open(&verb);
+            responses.open_all(&mut opening);
+            responses.read_begins();
+            responses.fill_submitted(token, Answered::Engine(value()));
+        }
+        let mut answers = Vec::new();
+        responses.drain(usize::MAX, &mut answers);
+        assert!(
+            matches!(&answers[0], Answered::Refused(error) if error.code == kvs_protocol::ErrorCode::Busy),
+            "{:?}",
+            answers[0]
+        );
+        for answered in &answers[1..] {
+            assert!(matches!(answered, Answered::Engine(Ok(Outcome::Value(Some(_))))), "{answered:?}");
+        }
+        assert_eq!(responses.held_bytes(), 0);
     }
 }

@@ -128,26 +128,28 @@ fn metrics_are_those_of_the_catalogue_and_well_formed() {
     for metric in catalogue::ALL {
         let (kind, samples) = families.get(metric.name).unwrap_or_else(|| panic!("{} is missing", metric.name));
         assert!(!samples.is_empty(), "{} has no sample", metric.name);
-        let (expected, unit) = match metric.kind {
-            Kind::Counter => ("counter", metric.name.ends_with("_total")),
-            Kind::Gauge => ("gauge", !metric.name.ends_with("_total")),
-            Kind::Histogram { .. } => {
-                ("histogram", metric.name.ends_with("_seconds") || metric.name.ends_with("_records"))
-            }
+        let expected = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram { .. } => "histogram",
         };
         assert_eq!(kind, expected, "{}", metric.name);
-        assert!(unit && metric.name.starts_with("kvs_"), "{}: the name does not say the unit", metric.name);
-        assert!(metric.help.ends_with('.') && !metric.name.contains("_ms"), "{}", metric.name);
+        metric.check().unwrap();
     }
     let known: HashSet<&str> = catalogue::ALL.iter().map(|metric| metric.name).collect();
     for name in families.keys() {
         assert!(known.contains(name.as_str()) || name.starts_with("process_"), "{name} is not in the catalogue");
     }
     for (series, expected) in [
-        (r#"kvs_requests_total{code="ok",op="set"}"#, 1.0),
-        (r#"kvs_requests_total{code="ok",op="get"}"#, 1.0),
-        (r#"kvs_requests_total{code="key_not_found",op="remove"}"#, 1.0),
-        (r#"kvs_requests_total{code="unknown_verb",op="invalid"}"#, 1.0),
+        (r#"kvs_requests_total{op="set",outcome="ok"}"#, 1.0),
+        (r#"kvs_requests_total{op="get",outcome="ok"}"#, 1.0),
+        (r#"kvs_requests_total{op="remove",outcome="refused"}"#, 1.0),
+        (r#"kvs_requests_total{op="invalid",outcome="refused"}"#, 1.0),
+        (r#"kvs_request_errors_total{code="key_not_found"}"#, 1.0),
+        (r#"kvs_request_errors_total{code="unknown_verb"}"#, 1.0),
+        (r#"kvs_request_errors_total{code="internal"}"#, 0.0),
+        (r#"kvs_reads_total{result="hit"}"#, 1.0),
+        (r#"kvs_frames_received_total{protocol="json"}"#, 4.0),
         (r#"kvs_request_duration_seconds_count{op="set"}"#, 1.0),
         (r#"kvs_connections{listener="client"}"#, 1.0),
         (
@@ -162,6 +164,9 @@ fn metrics_are_those_of_the_catalogue_and_well_formed() {
     }
     assert!(server.metric("kvs_wal_fsyncs_total") >= 1.0);
     assert!(server.metric("kvs_wal_fsync_duration_seconds_count") >= 1.0);
+    assert!(server.metric("kvs_wal_append_duration_seconds_count") >= 1.0);
+    assert!(server.metric("kvs_engine_disk_available_bytes") < server.metric("kvs_engine_disk_capacity_bytes"));
+    assert!(server.metric("kvs_engine_open_duration_seconds") > 0.0);
     assert!(server.metric("process_resident_memory_bytes") > 1e6);
 }
 

@@ -39,6 +39,8 @@ fn wrong_arguments_get_one_clear_line() {
     for (arguments, expected) in [
         (&["--frob"][..], "unexpected argument '--frob' found"),
         (&["stray"], "unrecognized subcommand 'stray'"),
+        (&["verfy"], "unrecognized subcommand 'verfy'; tip: a similar subcommand exists: 'verify'; see"),
+        (&["--adr=1"], "tip: a similar argument exists: '--addr'; see"),
         (&["--addr"], "a value is required for '--addr <IP:PORT>' but none was supplied"),
         (&["--addr", "localhost"], "invalid value 'localhost' for '--addr <IP:PORT>'"),
         (&["--addr", "127.0.0.1:99999"], "invalid value '127.0.0.1:99999'"),
@@ -59,6 +61,19 @@ fn wrong_arguments_get_one_clear_line() {
         assert!(line.starts_with("kvs-server: ") && line.contains(expected), "{arguments:?}: {line}");
     }
     assert_eq!(std::fs::read_dir(here.path()).unwrap().count(), 0, "nothing was written");
+}
+
+#[test]
+fn a_wrong_value_is_looked_for_where_it_stands() {
+    let here = tempdir().unwrap();
+    let said = |arguments: &[&str]| {
+        let (code, _, err) = output(command().current_dir(here.path()).args(arguments).env("KVS_ADMIN_ADDR", "9090"));
+        assert_eq!(code, Some(2), "{err}");
+        err
+    };
+    assert!(said(&[]).contains("invalid value '9090' in KVS_ADMIN_ADDR: "), "{}", said(&[]));
+    let flag = said(&["--admin-addr=9091"]);
+    assert!(flag.contains("invalid value '9091' for '--admin-addr <IP:PORT>'"), "{flag}");
 }
 
 #[test]

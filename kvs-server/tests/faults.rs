@@ -3,15 +3,22 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+#[path = "../../kvs-engine/tests/support/hooked.rs"]
+mod hooked;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use kvs_engine::{Completion, Error, KvsEngine, MemoryEngine, Operation, Page, Result, Scan, Stats};
+use hooked::Hooked;
+use kvs_engine::storage::MemoryStorage;
+use kvs_engine::{Completion, Error, KvStore, KvsEngine, MemoryEngine, Operation, Options, Page, Result, Scan, Stats};
+use kvs_protocol::ErrorCode;
 use kvs_protocol::config::ServerConfig;
 use kvs_protocol::names::PoolStrategy;
 use kvs_server::ServerError;
-use support::{Embedded, Wire, code_of, http_get, until};
+use support::document::assert_documented;
+use support::{Embedded, Wire, code_of, http_get, say, until};
 
 type Held = Vec<(Operation, Completion)>;
 
@@ -94,13 +101,14 @@ fn a_poisoned_engine_is_answered_and_ends_the_server_within_a_second() {
         let mut client = Wire::connect(server.addr);
         let _idle = Wire::connect(server.addr);
         let began = Instant::now();
-        assert_eq!(code_of(&client.ask(r#"{"set":{"key":"poison","value":"v"}}"#)), "poisoned", "{strategy}");
+        assert_documented(&client.ask(r#"{"set":{"key":"poison","value":"v"}}"#), ErrorCode::Poisoned);
         let error = server.wait().unwrap_err();
         let took = began.elapsed();
         assert!(matches!(error, ServerError::Engine(Error::Poisoned { .. })), "{strategy}: {error}");
         assert!(error.to_string().contains("a test pulled the disk"), "{error}");
-        assert!(took < Duration::from_secs(10), "{strategy}: {took:?}");
-        println!("{strategy}: ended after {took:?}");
+        say(&format!("{strategy}: a poisoned server ended after {} ms", took.as_millis()));
+        // Twice what is promised, for a machine that has other work.
+        assert!(took < Duration::from_secs(2), "{strategy}: {took:?}");
     }
 }
 
@@ -123,11 +131,81 @@ fn a_panic_costs_its_request_a_typed_error_and_nothing_else() {
         );
         assert_eq!(client.line().unwrap(), r#"{"ok":null}"#, "{strategy}");
         let line = client.line().unwrap();
-        assert!(code_of(&line) == "internal" && line.ends_with(",\"id\":2}"), "{strategy}: {line}");
+        assert_documented(&line, ErrorCode::Internal);
+        assert!(line.ends_with(",\"id\":2}"), "{strategy}: {line}");
         assert_eq!(client.line().unwrap(), r#"{"ok":"1"}"#, "{strategy}: what came after it is done");
         // The job is counted after its answers are on their way.
         let panicked = format!("kvs_pool_jobs_total{{pool=\"{strategy}\",result=\"panicked\"}} 1");
         until("the panic is counted", || http_get(server.admin_addr, "/metrics").1.contains(&panicked).then_some(()));
+        server.stop().unwrap();
+    }
+}
+
+#[test]
+fn a_panic_that_may_cost_data_ends_the_server() {
+    for strategy in PoolStrategy::ALL {
+        let disk = MemoryStorage::new();
+        let armed = Arc::new(AtomicBool::new(false));
+        let storage = {
+            let armed = Arc::clone(&armed);
+            Hooked::new(&disk, move |call, file| {
+                let hit = call == "sync" && file.ends_with(".log") && armed.load(Ordering::SeqCst);
+                assert!(!hit, "a panic that a test wants");
+                Ok(())
+            })
+        };
+        let store = KvStore::open_storage(storage, Options::default()).unwrap();
+        let server = Embedded::start(store, *strategy);
+        let mut client = Wire::connect(server.addr);
+        assert_eq!(client.ask(r#"{"set":{"key":"before","value":"kept"}}"#), r#"{"ok":null}"#);
+        armed.store(true, Ordering::SeqCst);
+        client.send("{\"set\":{\"key\":\"k\",\"value\":\"v\"}}\n");
+        // A typed error, or a connection that closed; never a word that it is stored.
+        if let Some(line) = client.line() {
+            let code = code_of(&line);
+            assert!(["poisoned", "internal"].contains(&code.as_str()), "{strategy}: {line}");
+        }
+        let error = server.wait().unwrap_err();
+        assert!(matches!(error, ServerError::Engine(Error::Poisoned { .. })), "{strategy}: {error}");
+    }
+}
+
+/// However few workers a strategy has, how many writes share a sync is decided by how many clients wait for one.
+#[test]
+fn the_writes_of_many_connections_share_syncs_under_every_strategy() {
+    const CLIENTS: u64 = 64;
+    const SETS: u64 = 10;
+    for strategy in PoolStrategy::ALL {
+        let syncs = Arc::new(AtomicU64::new(0));
+        let storage = {
+            let syncs = Arc::clone(&syncs);
+            Hooked::new(&MemoryStorage::new(), move |call, file| {
+                if call == "sync" && file.ends_with(".log") {
+                    syncs.fetch_add(1, Ordering::SeqCst);
+                    // As long as a slow disk takes, so that all others can ask meanwhile.
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Ok(())
+            })
+        };
+        let server = Embedded::start(KvStore::open_storage(storage, Options::default()).unwrap(), *strategy);
+        let before = syncs.load(Ordering::SeqCst);
+        std::thread::scope(|scope| {
+            for client in 0..CLIENTS {
+                let mut wire = Wire::connect(server.addr);
+                scope.spawn(move || {
+                    for number in 0..SETS {
+                        let set = format!("{{\"set\":{{\"key\":\"{client}/{number}\",\"value\":\"v\"}}}}");
+                        assert_eq!(wire.ask(&set), r#"{"ok":null}"#);
+                    }
+                });
+            }
+        });
+        let took = syncs.load(Ordering::SeqCst) - before;
+        let shared = (CLIENTS * SETS) / took.max(1);
+        say(&format!("{strategy}: {} sets of {CLIENTS} clients took {took} syncs, {shared} a sync", CLIENTS * SETS));
+        // Two workers that waited for their syncs would have two in each.
+        assert!(shared >= CLIENTS / 4, "{strategy}: {shared} sets share a sync");
         server.stop().unwrap();
     }
 }
@@ -179,7 +257,57 @@ fn the_end_waits_for_answers_that_are_on_their_way() {
 }
 
 #[test]
-fn a_full_pool_answers_busy_at_once_and_the_connection_goes_on() {
+fn a_full_disk_is_named_and_reads_go_on() {
+    let disk = MemoryStorage::new();
+    let server = Embedded::start(
+        KvStore::open_storage(Arc::new(disk.clone()), Options::default()).unwrap(),
+        PoolStrategy::Inline,
+    );
+    let mut client = Wire::connect(server.addr);
+    disk.set_capacity(Some(64 * 1024 * 1024));
+    let value = "x".repeat(500_000);
+    let refusal = (0..1_000).find_map(|number| {
+        let answer = client.ask(&format!("{{\"set\":{{\"key\":\"{number}\",\"value\":\"{value}\"}}}}"));
+        (answer != r#"{"ok":null}"#).then_some(answer)
+    });
+    assert_documented(&refusal.expect("the disk becomes full"), ErrorCode::NoSpace);
+    assert_eq!(client.ask(r#"{"length":{"key":"0"}}"#), r#"{"ok":500000}"#);
+    drop(client);
+    server.stop().unwrap();
+}
+
+#[test]
+fn a_damaged_record_is_named_and_others_are_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Embedded::start(KvStore::open(folder.path()).unwrap(), PoolStrategy::Inline);
+    let mut client = Wire::connect(server.addr);
+    for key in ["sound", "damaged"] {
+        assert_eq!(client.ask(&format!("{{\"set\":{{\"key\":\"{key}\",\"value\":\"v-{key}\"}}}}")), r#"{"ok":null}"#);
+    }
+    let path = folder.path().join("00000001.log");
+    let bytes = std::fs::read(&path).unwrap();
+    let place = bytes.windows(9).position(|window| window == b"v-damaged").unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"w", place as u64).unwrap();
+    assert_documented(&client.ask(r#"{"get":{"key":"damaged"}}"#), ErrorCode::Corruption);
+    assert_eq!(client.ask(r#"{"get":{"key":"sound"}}"#), r#"{"ok":"v-sound"}"#);
+    drop(client);
+    // What it says of its end is not what is tested here.
+    let _ = server.stop();
+}
+
+#[test]
+fn a_store_that_is_closing_is_named() {
+    let engine = MemoryEngine::new();
+    let server = Embedded::start(engine.clone(), PoolStrategy::Inline);
+    engine.close().unwrap();
+    let answer = Wire::connect(server.addr).ask(r#"{"set":{"key":"k","value":"v"}}"#);
+    assert_documented(&answer, ErrorCode::ShuttingDown);
+    let _ = server.stop();
+}
+
+#[test]
+fn a_full_pool_answers_busy_in_the_end_and_the_connection_goes_on() {
     // Gets block the one worker while the gate is shut; the queue holds 4,096 jobs, one a connection.
     #[derive(Clone)]
     struct Gated(MemoryEngine, Arc<Mutex<()>>);
@@ -214,15 +342,21 @@ fn a_full_pool_answers_busy_at_once_and_the_connection_goes_on() {
     for client in &mut clients {
         client.send("{\"get\":{\"key\":\"k\"},\"id\":1}\n");
     }
-    // 4,096 wait, one is at work, the others were told at once, although nobody has been served.
-    let rejected = "kvs_pool_rejected_jobs_total{pool=\"sharedQueue\"} 19";
-    until("the others are refused", || http_get(server.admin_addr, "/metrics").1.contains(rejected).then_some(()));
+    // 4,096 wait, one is at work, the others are told in the end, although nobody has been served.
+    let busy = "kvs_request_errors_total{code=\"busy\"} 19";
+    until("the others are refused", || http_get(server.admin_addr, "/metrics").1.contains(busy).then_some(()));
+    // Each asked again, at most five times in all, and not as often as it could.
+    let metrics = http_get(server.admin_addr, "/metrics").1;
+    let rejected =
+        metrics.lines().find_map(|line| line.strip_prefix("kvs_pool_rejected_jobs_total{pool=\"sharedQueue\"} "));
+    let rejected: u64 = rejected.unwrap().parse().unwrap();
+    assert!((2 * 19..=5 * 19).contains(&rejected), "{rejected}");
     drop(shut);
     let mut busy = 0;
     for client in &mut clients {
         let line = client.line().unwrap();
         if line != r#"{"ok":null,"id":1}"# {
-            assert_eq!(code_of(&line), "busy", "{line}");
+            assert_documented(&line, ErrorCode::Busy);
             busy += 1;
             assert_eq!(client.ask(r#"{"get":{"key":"k"}}"#), r#"{"ok":null}"#, "later there is room");
         }

@@ -7,47 +7,32 @@ use std::collections::HashSet;
 
 use kvs_protocol::{ErrorCode, Response, limits as wire};
 use kvs_server::limits;
+use support::document::{DOCUMENT, IN_TROUBLE, blocks, fits, shown_by_others};
 use support::{Process, Wire};
 use tempfile::tempdir;
 
-const DOCUMENT: &str = include_str!("../../PROTOCOL.md");
-
-/// The fenced blocks of one language, each with the line on which it begins.
-fn blocks(language: &str) -> Vec<(usize, Vec<&'static str>)> {
-    let mut blocks = Vec::new();
-    let mut open: Option<(bool, usize, Vec<&str>)> = None;
-    for (number, line) in DOCUMENT.lines().enumerate() {
-        match (&mut open, line.strip_prefix("```")) {
-            (None, Some(found)) => open = Some((found == language, number + 2, Vec::new())),
-            (Some(_), Some("")) => {
-                let (wanted, number, lines) = open.take().unwrap();
-                if wanted {
-                    blocks.push((number, lines));
-                }
-            }
-            (Some((_, _, lines)), _) => lines.push(line),
-            (None, None) => {}
-        }
+#[test]
+fn a_line_with_gaps_fits_what_it_stands_for() {
+    for (expected, found, fit) in
+        [("a", "a", true), ("a", "ab", false), ("a…c", "abc", true), ("a…b…d", "axbyd", true), ("a…", "b", false)]
+    {
+        assert_eq!(fits(expected, found), fit, "{expected} and {found}");
     }
-    assert!(open.is_none(), "a block is not ended");
-    blocks
 }
 
-#[test]
-fn every_exchange_happens_as_it_is_written() {
-    let here = tempdir().unwrap();
-    let server = Process::start(here.path(), &[]);
-    let exchanges = blocks("exchange");
-    assert!(exchanges.len() >= 10);
-    for (number, lines) in exchanges {
+/// Plays blocks against a server; in what is sent, `…` stands for this.
+fn play(server: &Process, blocks: Vec<(usize, Vec<&str>)>, filler: &str, line_end: &str) {
+    assert!(!blocks.is_empty());
+    for (number, lines) in blocks {
         let mut client = Wire::connect(server.addr);
         for (offset, line) in lines.into_iter().enumerate() {
             let place = format!("PROTOCOL.md, line {}: {line}", number + offset);
             if let Some(request) = line.strip_prefix("> ") {
-                client.send(format!("{request}\n"));
+                client.send(format!("{}{line_end}", request.replace('…', filler)));
             } else if let Some(expected) = line.strip_prefix("< ") {
                 let found = client.line().unwrap_or_else(|| panic!("{place}: closed"));
-                assert_eq!(found.trim_end_matches('\r'), expected, "{place}");
+                let found = found.trim_end_matches('\r');
+                assert!(fits(expected, found), "{place}\nfound {found}");
             } else {
                 assert_eq!(line, "closed", "{place}");
                 assert_eq!(client.line(), None, "{place}");
@@ -57,24 +42,64 @@ fn every_exchange_happens_as_it_is_written() {
 }
 
 #[test]
-fn every_answer_that_is_not_run_is_one_that_the_server_would_send() {
-    for (number, lines) in blocks("response") {
-        for line in lines {
-            let line = line.strip_prefix("< ").unwrap_or_else(|| panic!("line {number}: {line}"));
-            let mut written = Vec::new();
-            Response::decode(line.as_bytes()).unwrap().encode(&mut written);
-            assert_eq!(String::from_utf8(written).unwrap(), format!("{line}\n"), "line {number}");
-        }
+fn every_exchange_happens_as_it_is_written() {
+    let here = tempdir().unwrap();
+    let server = Process::start(here.path(), &[]);
+    let exchanges = blocks("exchange");
+    assert!(exchanges.len() >= 15);
+    play(&server, exchanges, "…", "\n");
+    play(&server, blocks("resp"), "…", "\r\n");
+    play(&server, blocks("exchange value-limit"), &"x".repeat(wire::DEFAULT_MAX_VALUE_BYTES + 1), "\n");
+    play(&server, blocks("exchange frame-limit"), &"x".repeat(wire::DEFAULT_MAX_FRAME_BYTES + 1), "\n");
+    // A line that does not end.
+    play(&server, blocks("exchange slow"), "", "");
+}
+
+#[test]
+fn what_depends_on_the_server_happens_there_as_it_is_written() {
+    let here = tempdir().unwrap();
+    let grants = "tokens: [{name: a, role: read, token: token-that-may-read}]\n";
+    std::fs::write(here.path().join("grants"), grants).unwrap();
+    play(&Process::start(here.path(), &["--auth-tokens", "grants"]), blocks("exchange auth"), "…", "\n");
+    let here = tempdir().unwrap();
+    play(&Process::start(here.path(), &["--engine", "sled"]), blocks("exchange sled"), "…", "\n");
+}
+
+#[test]
+fn every_answer_of_a_server_in_trouble_is_one_that_a_test_produces() {
+    let shown = shown_by_others();
+    let code = |line: &&str| Response::decode(line.as_bytes()).unwrap().body.unwrap_err().code;
+    assert_eq!(shown.iter().map(code).collect::<Vec<_>>(), IN_TROUBLE);
+    for line in shown {
+        let mut written = Vec::new();
+        Response::decode(line.as_bytes()).unwrap().encode(&mut written);
+        assert_eq!(String::from_utf8(written).unwrap(), format!("{line}\n"));
+    }
+    // Each of them is compared where it is produced.
+    let tests = include_str!("faults.rs");
+    for code in IN_TROUBLE {
+        let comparison = format!(", ErrorCode::{code:?});");
+        assert!(tests.contains(&comparison), "no test produces {code}");
     }
 }
 
 #[test]
 fn every_error_code_has_an_example() {
     let mut shown = HashSet::new();
-    for (_, lines) in blocks("exchange").into_iter().chain(blocks("response")) {
+    let kinds = [
+        "exchange",
+        "exchange auth",
+        "exchange sled",
+        "exchange value-limit",
+        "exchange frame-limit",
+        "exchange slow",
+        "response",
+    ];
+    for (_, lines) in kinds.into_iter().flat_map(blocks) {
         for line in lines.iter().filter_map(|line| line.strip_prefix("< {").map(|rest| format!("{{{rest}"))) {
-            if let Err(error) = Response::decode(line.as_bytes()).unwrap().body {
-                shown.insert(error.code);
+            match Response::decode(line.as_bytes()) {
+                Ok(response) => shown.extend(response.body.err().map(|error| error.code)),
+                Err(error) => assert!(line.contains('…'), "{line}: {error}"),
             }
         }
     }
@@ -98,6 +123,18 @@ fn the_limits_are_those_of_the_code() {
         ("| time to take answers", vec![usize::try_from(limits::WRITE_DEADLINE.as_secs()).unwrap()]),
         ("| time for a line |", vec![usize::try_from(limits::FRAME_DEADLINE.as_secs()).unwrap()]),
         ("| idle |", vec![usize::try_from(limits::IDLE_DEADLINE.as_secs()).unwrap()]),
+        (
+            "| before authentication",
+            vec![limits::STRANGER_FRAME_BYTES, usize::try_from(limits::AUTH_DEADLINE.as_secs()).unwrap()],
+        ),
+        (
+            "| failed attempts",
+            vec![
+                usize::try_from(limits::MAX_FAILED_AUTHS).unwrap(),
+                usize::try_from(limits::FAILED_AUTH_DELAY.as_millis()).unwrap(),
+            ],
+        ),
+        ("| TLS handshake |", vec![usize::try_from(limits::HANDSHAKE_DEADLINE.as_secs()).unwrap()]),
         ("| large lines and answers", vec![limits::Limits::for_values(wire::DEFAULT_MAX_VALUE_BYTES).in_flight_bytes]),
     ] {
         let line = table.lines().find(|line| line.starts_with(row)).unwrap_or_else(|| panic!("no row {row}"));

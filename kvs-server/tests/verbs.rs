@@ -128,6 +128,35 @@ fn damage_is_found_said_and_repaired_into_a_new_folder() {
 }
 
 #[test]
+fn a_repairs_report_fits_where_kubernetes_keeps_it() {
+    let here = with_store();
+    let report = here.path().join("report");
+    let repair =
+        |folder: &str| verb(here.path(), &["repair", "--dry-run", "--data-dir", folder, "--termination-log", "report"]);
+    assert_eq!(repair("kvs").0, Some(0));
+    let said: Value = serde_json::from_str(&fs::read_to_string(&report).unwrap()).unwrap();
+    assert_eq!((&said["savedKeys"], &said["losses"]), (&22.into(), &serde_json::json!([])));
+
+    // Every second one, so that each is a place of its own.
+    for number in (0..20).step_by(2) {
+        damage(&here.path().join("kvs"), &format!(r#""key-{number:02}","value":"value {number}"#));
+    }
+    assert_eq!(repair("kvs").0, Some(65));
+    let text = fs::read_to_string(&report).unwrap();
+    let said: Value = serde_json::from_str(&text).unwrap();
+    let (listed, left_out) = (said["losses"].as_array().unwrap().len(), said["lossesLeftOut"].as_u64().unwrap_or(0));
+    assert!(text.len() <= 4096 && listed > 0, "{} bytes", text.len());
+    let all: Value = serde_json::from_str(&verb(here.path(), &["repair", "--json"]).1).unwrap();
+    assert_eq!(
+        u64::try_from(listed).unwrap() + left_out,
+        u64::try_from(all["losses"].as_array().unwrap().len()).unwrap()
+    );
+
+    assert_eq!(repair("nobody").0, Some(2));
+    assert!(fs::read_to_string(&report).unwrap().starts_with("configuration: nobody is no folder"));
+}
+
+#[test]
 fn a_backup_is_made_verified_restored_and_guarded() {
     let here = with_store();
     let out = well(here.path(), &["backup", "--to", "backup"]);
@@ -138,7 +167,7 @@ fn a_backup_is_made_verified_restored_and_guarded() {
     let dump = |folder: &str| lines(&well(here.path(), &["dump", "--data-dir", folder]));
     assert_eq!(dump("restored"), dump("kvs"));
 
-    let (code, _, err) = verb(here.path(), &["restore", "--from", "backup", "--data-dir", "restored"]);
+    let (code, _, err) = verb(here.path(), &["restore", "--from", "backup", "--data-dir", "kvs"]);
     assert!(code == Some(1) && err.contains("is not empty"), "{err}");
     damage(&here.path().join("backup"), r#"value":"value 7"#);
     assert_eq!(verb(here.path(), &["verify", "--data-dir", "backup"]).0, Some(65));
@@ -146,6 +175,103 @@ fn a_backup_is_made_verified_restored_and_guarded() {
     assert!(code == Some(65) && err.contains("backup/00000001.log"), "{code:?} {err}");
     let (code, _, err) = verb(here.path(), &["restore", "--from", "kvs", "--data-dir", "again"]);
     assert!(code == Some(1) && err.contains("holds no backup"), "{err}");
+    assert!(!here.path().join("again").exists() && !here.path().join("again.restoring").exists(), "nothing is left");
+}
+
+#[test]
+fn a_repaired_store_takes_the_place_of_the_damaged_one() {
+    let here = with_store();
+    let (kvs, damaged) = (here.path().join("kvs"), here.path().join("kvs.damaged"));
+    assert!(well(here.path(), &["repair", "--replace"]).contains("nothing was written"), "it is sound");
+    damage(&kvs, r#""key-05","value":"value 5"#);
+    fs::write(kvs.join("identity.json"), IDENTITY).unwrap();
+    let before = contents(&kvs);
+    // What a killed run left.
+    fs::create_dir(here.path().join("kvs.repairing")).unwrap();
+    fs::write(here.path().join("kvs.repairing/00000001.log"), "half").unwrap();
+    let (code, out, err) = verb(here.path(), &["repair", "--replace"]);
+    assert_eq!(code, Some(65), "something is lost: {err}");
+    assert!(out.contains("key-05") && out.contains("saved: 21 keys into ./kvs"), "{out}");
+    let kept = contents(&damaged);
+    let names = |files: &BTreeMap<PathBuf, Vec<u8>>| {
+        files.iter().map(|(path, bytes)| (path.file_name().unwrap().to_owned(), bytes.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&kept), names(&before), "the damaged data is whole");
+    assert!(well(here.path(), &["verify"]).starts_with("sound: "));
+    assert_eq!(fs::read_to_string(kvs.join("identity.json")).unwrap(), IDENTITY, "the store is who it was");
+
+    // Killed between the two names: the next run finishes it.
+    fs::rename(&damaged, here.path().join("kvs.repairing")).unwrap();
+    well(here.path(), &["repair", "--replace"]);
+    assert_eq!(contents(&damaged).len(), before.len());
+    damage(&kvs, r#""key-06","value":"value 6"#);
+    let (code, _, err) = verb(here.path(), &["repair", "--replace"]);
+    assert!(code == Some(2) && err.contains("kvs.damaged") && err.contains("earlier repair"), "{err}");
+}
+
+const IDENTITY: &str = "{\"version\":1,\"engine\":\"kvs\",\"storeId\":\"00\",\"nodeId\":\"01\"}";
+
+#[test]
+fn a_restore_that_was_cut_off_begins_anew_and_one_that_ended_is_known_again() {
+    let here = with_store();
+    let restore = ["restore", "--from", "backup", "--data-dir", "volume/data", "--store", "shop/copy"];
+    well(here.path(), &["backup", "--to", "backup"]);
+    // What a killed restore leaves: everything but the last step.
+    fs::create_dir_all(here.path().join("volume/data.restoring")).unwrap();
+    fs::write(here.path().join("volume/data.restoring/00000001.log"), "half").unwrap();
+    assert!(well(here.path(), &restore).starts_with("restored into volume/data: 25 records"));
+    let identity = fs::read_to_string(here.path().join("volume/data/identity.json")).unwrap();
+    assert!(identity.contains(r#""store":"shop/copy""#), "{identity}");
+    assert_eq!(fs::read_dir(here.path().join("volume")).unwrap().count(), 1);
+
+    let store = KvStore::open(here.path().join("volume/data")).unwrap();
+    store.set("since", "then").unwrap();
+    store.close().unwrap();
+    assert!(well(here.path(), &restore).starts_with("nothing was done: this backup made volume/data before"));
+    assert!(well(here.path(), &["dump", "--data-dir", "volume/data"]).contains("since"));
+    assert!(well(here.path(), &["verify", "--data-dir", "volume/data"]).starts_with("sound: "), "the note is known");
+
+    // Another backup is another one, also of the same store.
+    well(here.path(), &["backup", "--data-dir", "volume/data", "--to", "other"]);
+    let (code, _, err) = verb(here.path(), &["restore", "--from", "other", "--data-dir", "volume/data"]);
+    assert!(code == Some(1) && err.contains("is not empty"), "{err}");
+}
+
+/// The checksums beside a backup, and the sum of these, which somebody else keeps.
+#[test]
+fn a_backup_whose_checksums_do_not_fit_is_not_restored() {
+    let here = with_store();
+    well(here.path(), &["backup", "--to", "backup"]);
+    let shell = |script: &str| {
+        let output = std::process::Command::new("sh").arg("-c").arg(script).current_dir(here.path()).output().unwrap();
+        assert!(output.status.success(), "{script}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    shell("sha256sum backup/* | grep -v LOCK > backup.sha256");
+    let sum = shell("sha256sum backup.sha256")[..64].to_owned();
+    let restore = ["restore", "--from", "backup", "--data-dir", "data", "--sha256", &sum, "--termination-log", "end"];
+    let refused = |what: &str| {
+        let (code, out, err) = verb(here.path(), &restore);
+        assert_eq!((code, out.as_str()), (Some(65), ""), "{err}");
+        assert!(err.contains(what) && err.contains("nothing was restored"), "{what}: {err}");
+        assert!(!here.path().join("data").exists());
+        assert!(fs::read_to_string(here.path().join("end")).unwrap().starts_with("backupDamaged: "));
+    };
+    shell("mv backup.sha256 elsewhere");
+    refused("the checksums of the backup are missing");
+    shell("sed s/00000001.log/00000002.log/ elsewhere > backup.sha256");
+    refused("want ");
+    shell("cp elsewhere backup.sha256; cp backup/BACKUP list; echo >> backup/BACKUP");
+    refused("backup/BACKUP: it has SHA-256");
+    shell("mv list backup/BACKUP");
+    well(here.path(), &restore);
+    shell("rm -r backup backup.sha256");
+    assert!(
+        well(here.path(), &restore).starts_with("nothing was done"),
+        "whoever has the sum needs no backup any more"
+    );
+    let (code, _, err) = verb(here.path(), &["restore", "--from", "b", "--data-dir", "d", "--sha256", "ABC"]);
+    assert!(code == Some(2) && err.contains("64 lower-case"), "{err}");
 }
 
 #[test]

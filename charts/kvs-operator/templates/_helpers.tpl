@@ -52,9 +52,12 @@ app.kubernetes.io/part-of: aryavarth-kvs
 {{- end }}
 {{- end }}
 
+{{/* Other charts write a Secret of `global` as a name alone. */}}
 {{- define "kvs-operator.pullSecrets" -}}
-{{- $global := default dict .Values.global }}
-{{- $secrets := concat (default list (get $global "imagePullSecrets")) .Values.imagePullSecrets }}
+{{- $secrets := list }}
+{{- range concat (default list (get (default dict .Values.global) "imagePullSecrets")) .Values.imagePullSecrets }}
+{{- $secrets = append $secrets (ternary (dict "name" .) . (kindIs "string" .)) }}
+{{- end }}
 {{- with $secrets -}}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}

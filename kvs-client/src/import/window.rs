@@ -20,6 +20,10 @@ const MAX_BYTES: usize = 4 * 1024 * 1024;
 pub(super) struct Entry {
     /// The number of the line in the input, from 1.
     pub(super) line: u64,
+    /// The number of its last line; a record of CSV may take several.
+    pub(super) end_line: u64,
+    /// Where it ends in the input, in bytes.
+    pub(super) end_bytes: u64,
     pub(super) request: Request,
     /// Bytes of its key and value.
     pub(super) bytes: usize,
@@ -73,14 +77,13 @@ impl Window {
         self.sent = 0;
     }
 
-    /// The next answer says done; returns whether the line left the window, because none before it is to be sent again.
-    pub(super) fn confirm(&mut self) -> bool {
+    /// The next answer says done; returns the line if it left the window, because none before it is to be sent again.
+    pub(super) fn confirm(&mut self) -> Option<Entry> {
         if self.answered > 0 {
             self.answered += 1;
-            return false;
+            return None;
         }
-        self.take_answered();
-        true
+        Some(self.take_answered())
     }
 
     /// The next answer says that the line is to be sent again.
@@ -106,10 +109,14 @@ mod tests {
     use super::*;
     use kvs_protocol::Verb;
 
+    fn entry(line: u64, bytes: usize) -> Entry {
+        Entry { line, end_line: line, end_bytes: line, request: Verb::Ping.into(), bytes }
+    }
+
     fn window(lines: u64) -> Window {
         let mut window = Window::default();
         for line in 1..=lines {
-            window.push(Entry { line, request: Verb::Ping.into(), bytes: 10 });
+            window.push(entry(line, 10));
         }
         window
     }
@@ -122,12 +129,12 @@ mod tests {
     fn answered_lines_leave_at_the_front() {
         let mut window = window(4);
         (0..3).for_each(|_| window.mark_sent());
-        assert!(window.confirm());
-        assert!(window.confirm());
+        assert!(window.confirm().is_some());
+        assert!(window.confirm().is_some());
         assert_eq!(lines(&window), [3, 4]);
         assert!(window.is_awaiting());
         assert_eq!(window.next_unsent().unwrap().line, 4);
-        assert!(window.confirm());
+        assert!(window.confirm().is_some());
         assert!(!window.is_awaiting());
         assert_eq!(window.bytes, 10);
     }
@@ -136,9 +143,9 @@ mod tests {
     fn after_a_busy_line_all_are_sent_again_but_the_refused() {
         let mut window = window(5);
         (0..5).for_each(|_| window.mark_sent());
-        assert!(window.confirm());
+        assert!(window.confirm().is_some());
         window.postpone();
-        assert!(!window.confirm(), "line 3 is done but must follow line 2 once more");
+        assert!(window.confirm().is_none(), "line 3 is done but must follow line 2 once more");
         assert_eq!(window.refuse(), 4);
         window.postpone();
         assert!(!window.is_awaiting());
@@ -152,7 +159,7 @@ mod tests {
         assert!(!window(MAX_LINES as u64 - 1).is_full());
         assert!(window(MAX_LINES as u64).is_full());
         let mut window = window(1);
-        window.push(Entry { line: 2, request: Verb::Ping.into(), bytes: MAX_BYTES });
+        window.push(entry(2, MAX_BYTES));
         assert!(window.is_full());
     }
 }

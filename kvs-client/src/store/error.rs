@@ -23,10 +23,14 @@ pub(crate) enum StoreError {
 
     /// The API server did not let us. The cluster's administrator must.
     #[error(
-        "no access to store {store}: may not {doing}: {message}; it takes `get` on kvsstores, `list` on pods and \
-         `create` on pods/portforward in namespace {}", store.namespace
+        "no access to store {store}: may not {doing}: {message}; it takes `get` on kvsstores, `list` on pods, \
+         `create` on pods/portforward in namespace {}, and `get` on the Secrets that the store names", store.namespace
     )]
     NoAccess { store: StoreName, doing: &'static str, message: String },
+
+    /// A Secret of TLS or of the token is not what the store says. Its owner must mend it; flags can stand in.
+    #[error("store {store}: Secret {secret} in namespace {} {cause}; --tls-ca and --token-file can stand in for it", store.namespace)]
+    Secret { store: StoreName, secret: String, cause: String },
 
     /// The store has no pod that answers. Time heals it, or the store's owner.
     #[error("store {store} is not ready: {reason}; `kubectl --namespace {} describe kvsstore {}` says more",
@@ -94,7 +98,7 @@ impl StoreError {
 }
 
 /// An error with what caused it, in one line. A cause that only repeats the error is left out.
-fn with_sources(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -5,7 +5,7 @@ use kube::api::DynamicObject;
 use serde_json::Value;
 
 /// The selector of the store's pods: what its status says, or what the operator labels them with.
-pub(super) fn selector(store: &DynamicObject, name: &str) -> String {
+pub(crate) fn selector(store: &DynamicObject, name: &str) -> String {
     match store.data.pointer("/status/selector").and_then(Value::as_str) {
         Some(selector) if !selector.is_empty() => selector.to_owned(),
         _ => format!(

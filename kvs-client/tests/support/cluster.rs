@@ -3,11 +3,14 @@
 //! The protocol of the port-forward is that of the real one: binary messages whose first byte is a channel, 0 for data
 //! and 1 for errors, and on each channel first a message with the port.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -27,10 +30,17 @@ pub struct State {
     /// Whether the resource is known at all.
     pub installed: bool,
     pub pods: Vec<Value>,
+    /// The fields of each Secret, as they are before base64.
+    pub secrets: BTreeMap<String, BTreeMap<String, String>>,
     /// Where connections into the pod end.
     pub server: Option<SocketAddr>,
     /// What is forbidden: a part of the path.
     pub forbidden: Option<&'static str>,
+    /// What else is answered: a part of `METHOD path`, the code, and the body, as it is where it is text. The first that
+    /// fits counts, before all other answers.
+    pub objects: Vec<(&'static str, u16, Value)>,
+    /// What was written: `METHOD path` without its query, and the body.
+    pub writes: Vec<(String, Value)>,
     /// How many more requests are answered before silence; `None` means all.
     pub answers: Option<u32>,
     /// How many more port-forwards break when the first request comes.
@@ -53,8 +63,11 @@ impl Cluster {
             store: Some(store("True", "AllReady", "all members are ready")),
             installed: true,
             pods: vec![pod(true)],
+            secrets: BTreeMap::new(),
             server,
             forbidden: None,
+            objects: Vec::new(),
+            writes: Vec::new(),
             answers: None,
             break_forwards: 0,
             forwards: 0,
@@ -126,11 +139,20 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, cut: broadcast::
             return;
         }
         stream.read_exact(&mut vec![0; head.len()]).await.unwrap();
+        let method = head.split(' ').next().unwrap().to_owned();
+        let mut body = vec![0; body_bytes(&head)];
+        stream.read_exact(&mut body).await.unwrap();
         if is_silent(&state) {
             std::future::pending::<()>().await;
         }
-        let (code, body) = answer(&state.lock().unwrap(), &path);
-        let body = body.to_string();
+        let (code, body) = {
+            let mut state = state.lock().unwrap();
+            if method != "GET" && !state.forbidden.is_some_and(|part| path.contains(part)) {
+                write(&mut state, &method, &path, &body);
+            }
+            answer(&state, &method, &path)
+        };
+        let body = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
         let reply = format!(
             "HTTP/1.1 {code} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
@@ -139,6 +161,25 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, cut: broadcast::
             return;
         }
     }
+}
+
+/// The length of a request's body.
+fn body_bytes(head: &str) -> usize {
+    let mut lines = head.lines().map(str::to_ascii_lowercase);
+    lines.find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Notes a write; one of the store's spec is done, too.
+fn write(state: &mut State, method: &str, path: &str, body: &[u8]) {
+    let body: Value = serde_json::from_slice(body).unwrap();
+    let path = path.split('?').next().unwrap();
+    if let (true, Some(store)) = (path.ends_with("/kvsstores/orders"), &mut state.store) {
+        for (field, value) in body["spec"].as_object().unwrap() {
+            store["spec"][field] = value.clone();
+        }
+        store["metadata"]["generation"] = (store["metadata"]["generation"].as_i64().unwrap_or(1) + 1).into();
+    }
+    state.writes.push((format!("{method} {path}"), body));
 }
 
 /// The head of the next request, left in the socket for whoever reads it.
@@ -165,9 +206,13 @@ fn is_silent(state: &Mutex<State>) -> bool {
     left == Some(0)
 }
 
-fn answer(state: &State, path: &str) -> (u16, Value) {
+fn answer(state: &State, method: &str, path: &str) -> (u16, Value) {
     if state.forbidden.is_some_and(|part| path.contains(part)) {
         return (403, status(403, "Forbidden", &format!("user \"test\" cannot do this: {path}")));
+    }
+    let line = format!("{method} {path}");
+    if let Some((_, code, body)) = state.objects.iter().find(|(part, ..)| line.contains(part)) {
+        return (*code, body.clone());
     }
     if path.starts_with("/apis/kvs.aryavarth.io/v1alpha1/namespaces/shop/kvsstores/orders") {
         return match &state.store {
@@ -179,6 +224,16 @@ fn answer(state: &State, path: &str) -> (u16, Value) {
     if path.starts_with("/api/v1/namespaces/shop/pods?") {
         assert!(path.contains("labelSelector=app.kubernetes.io%2Finstance%3Dorders"), "{path}");
         return (200, json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": state.pods}));
+    }
+    if let Some(name) = path.strip_prefix("/api/v1/namespaces/shop/secrets/") {
+        return match state.secrets.get(name) {
+            Some(fields) => {
+                let data: BTreeMap<&String, String> =
+                    fields.iter().map(|(field, text)| (field, STANDARD.encode(text))).collect();
+                (200, json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data}))
+            }
+            None => (404, status(404, "NotFound", &format!("secrets \"{name}\" not found"))),
+        };
     }
     (500, status(500, "InternalError", &format!("the test did not expect {path}")))
 }

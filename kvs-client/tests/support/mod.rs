@@ -7,10 +7,12 @@
 )]
 
 pub mod cluster;
+pub mod console;
 pub mod fake;
+pub mod terminal;
 
 use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -22,15 +24,33 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Polls until there is something, or fails the test.
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    poll(look).unwrap_or_else(|| panic!("waited {PATIENCE:?} in vain: {what}"))
+}
+
+/// Polls until there is something, or patience ends.
+pub fn poll<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        if let Some(found) = look() {
-            return found;
+        match look() {
+            None if Instant::now() < deadline => thread::sleep(Duration::from_millis(10)),
+            found => return found,
         }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
-        thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Whether `KVS_TORTURE=full` asks for the long versions, which `make torture-server` runs with a release build.
+pub fn is_full() -> bool {
+    match std::env::var("KVS_TORTURE").as_deref() {
+        Err(_) => false,
+        Ok("full") => true,
+        Ok(other) => panic!("KVS_TORTURE is {other:?}; say KVS_TORTURE=full, or leave it out"),
+    }
+}
+
+/// A figure that a test measured, for whoever reads the log of a long run.
+pub fn figure(line: &str) {
+    let _ = writeln!(std::io::stderr(), "    {line}");
 }
 
 /// A command that sees no `KVS_*` variable and no kubeconfig of whoever runs the tests.
@@ -65,6 +85,12 @@ impl Outcome {
         assert_eq!((self.code, self.text(), self.errors.as_str()), (Some(0), output, ""));
     }
 
+    /// Asserts this exit code with this standard output and nothing on standard error.
+    #[track_caller]
+    pub fn assert_says(&self, code: i32, output: &str) {
+        assert_eq!((self.code, self.text(), self.errors.as_str()), (Some(code), output, ""));
+    }
+
     /// Asserts this exit code, no standard output and one line on standard error; returns the line.
     #[track_caller]
     pub fn assert_fails(&self, code: i32) -> &str {
@@ -89,16 +115,23 @@ pub fn run(command: &mut Command) -> Outcome {
     Outcome { code: output.status.code(), output: output.stdout, errors }
 }
 
-/// The server's program beside the client's. It is another package's, so Cargo does not build it for these tests.
+/// The folder of the programs, the server's among them.
+pub fn programs() -> &'static Path {
+    server_program().parent().unwrap()
+}
+
+/// The server's program beside the client's. It is another package's, so Cargo does not build it for these tests. A
+/// release build is measured, so it must not be an old one; in a debug build of the whole workspace it is a new one.
 fn server_program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let program = Path::new(env!("CARGO_BIN_EXE_kvs-client")).with_file_name("kvs-server");
-        if !program.is_file() {
+        let is_release = !cfg!(debug_assertions);
+        if is_release || !program.is_file() {
             let mut build = Command::new(env!("CARGO"));
             build.args(["build", "--package", "kvs-server", "--bin", "kvs-server", "--target-dir"]);
             build.arg(program.parent().and_then(Path::parent).unwrap());
-            if !cfg!(debug_assertions) {
+            if is_release {
                 build.arg("--release");
             }
             let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
@@ -122,8 +155,16 @@ impl Server {
 
     /// As [`start`](Self::start), at this address.
     pub fn start_at(folder: &Path, addr: &str) -> Self {
+        Self::start_with(folder, &["--addr", addr])
+    }
+
+    /// As [`start`](Self::start), with these flags.
+    pub fn start_with<A: AsRef<OsStr>>(folder: &Path, flags: &[A]) -> Self {
         let mut command = clean_command(server_program());
-        command.args(["--addr", addr, "--data-dir"]).arg(folder);
+        if !flags.iter().any(|flag| flag.as_ref() == "--addr") {
+            command.args(["--addr", "127.0.0.1:0"]);
+        }
+        command.args(flags).arg("--data-dir").arg(folder);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let addr = listening_address(&mut log);

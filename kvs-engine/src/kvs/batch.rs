@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use super::index::{KeyHash, Shard};
 use super::location::Location;
+use super::mutate::TOGETHER;
 use super::read::Found;
 use super::record;
 use super::store::{Core, Waiting};
@@ -44,6 +45,7 @@ impl Core {
         let shrinks = last.iter().all(|mutation| matches!(mutation, Mutation::Remove { .. }));
         let purpose = if shrinks { Purpose::Shrink } else { Purpose::Grow };
         let (found, mut shards) = self.find_and_lock_all(&last, &hashes)?;
+        let _together = self.log.or_poison(TOGETHER);
         let placed = self.append_lines(&payloads, purpose, completion)?;
         let mut found = found.into_iter();
         for (line, placed) in lines.into_iter().zip(&placed) {
@@ -60,7 +62,7 @@ impl Core {
             }
         }
         drop(shards);
-        self.count(placed.iter().map(|placed| placed.bytes).sum());
+        self.count_appended(placed.iter().map(|placed| placed.bytes).sum());
         Ok(())
     }
 
@@ -72,7 +74,7 @@ impl Core {
         completion: &mut Option<Completion>,
     ) -> Result<Vec<Placed>> {
         if let [payload] = payloads {
-            return self.append(payload, purpose, completion).map(|placed| vec![placed]);
+            return self.append(payload, purpose, Outcome::Done, completion).map(|placed| vec![placed]);
         }
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);

@@ -2,13 +2,8 @@
 //! the whole log.
 //!
 //! ```text
-//! line    {"checkpoint":{"version":2,"log":"…","hash_key":"…"}} in the log's frame, sequence S
-//! block   256 times, one for each shard:
-//!         offset  bytes  meaning (little-endian)
-//!              0      4  CRC-32C of what follows
-//!              4      4  entries n
-//!              8    4 n  their hashes, ascending
-//!          8+4 n    8 n  their places: slot of the segment, offset of the line, and more (`location.rs`)
+//! line    {"checkpoint":{"version":3,"log":"…","hash_key":"…"}} in the log's frame, sequence S
+//! block   256 times, one for each shard: its entries, hash and place (`block.rs`)
 //! line    {"covered":{"entries":…,"segments":[{"slot":0,"id":1,"sealed_bytes":…,"kept_bytes":…}]}}, sequence S
 //! ```
 //!
@@ -21,8 +16,13 @@
 //! A removal is kept by compactions as long as a segment can hold an older value of its key, and what a checkpoint
 //! points at lies in such a segment; so what was removed does not come back with it.
 //!
+//! Version 2, which is still read, had blocks with n hashes of 4 bytes and n places of 8 as they are in memory, with
+//! charges in units of eight bytes.
+//!
 //! It holds nothing that the log does not hold: one that is damaged or does not fit is removed, and the log is read.
 
+mod block;
+mod reader;
 #[cfg(test)]
 mod slots;
 mod write;
@@ -36,23 +36,21 @@ use super::index::{HashKey, Index, SHARDS, Shard};
 use super::location::{Location, MAX_SLOTS};
 use crate::log::coverage::{Coverage, CoveredSegment, Folder};
 use crate::log::frame;
-use crate::log::manifest::FORMAT_VERSION;
-use crate::storage::{Storage, StorageFile, read_exact_at, write_all_at};
+use crate::storage::{Storage, StorageFile, write_all_at};
 use crate::zoo;
+use reader::Reader;
 pub(super) use write::Cadence;
 
 /// The checkpoint's name in the folder.
 pub(crate) const CHECKPOINT_NAME: &str = "CHECKPOINT";
 /// Its name while it is written.
 pub(crate) const NEW_CHECKPOINT_NAME: &str = "CHECKPOINT.new";
-/// Bytes of a block before its entries.
-const BLOCK_HEAD_BYTES: usize = 8;
-/// Bytes of an entry.
-const ENTRY_BYTES: usize = 12;
+/// The version that is written.
+const VERSION: u32 = 3;
+/// The version before it, which is read as well.
+const VERSION_2: u32 = 2;
 /// How much is gathered before it is written, in bytes.
 const WRITE_BYTES: usize = 256 * 1024;
-/// The longest line that is read, in bytes: 100,000 segments with room.
-const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -146,7 +144,7 @@ pub(super) fn read(storage: &dyn Storage, folder: &Folder) -> Result<Start, Unus
     let mut reader = Reader { file: file.as_ref(), offset: 0, bytes };
     let (sequence, payload) = reader.line()?;
     let Head { checkpoint: HeadFields { version, log, hash_key } } = parsed(&payload)?;
-    if version != FORMAT_VERSION {
+    if !(VERSION_2..=VERSION).contains(&version) {
         return Err(Unusable::Damaged("it has another version"));
     }
     if log != folder.log() {
@@ -156,7 +154,7 @@ pub(super) fn read(storage: &dyn Storage, folder: &Folder) -> Result<Start, Unus
     let index = Index::new(HashKey(hash_key.to_be_bytes()));
     let mut shards = Vec::with_capacity(SHARDS);
     for _ in 0..SHARDS {
-        shards.push(reader.block()?);
+        shards.push(if version == VERSION { reader.block()? } else { reader.block_of_version_2()? });
     }
     let (end_sequence, payload) = reader.line()?;
     let Foot { covered: FootFields { entries, segments } } = parsed(&payload)?;
@@ -180,7 +178,9 @@ pub(super) fn read(storage: &dyn Storage, folder: &Folder) -> Result<Start, Unus
         if std::mem::replace(&mut alive[place], true) {
             return Err(Unusable::Damaged("two segments have one slot"));
         }
-        start.coverage.segments.insert(id, CoveredSegment { slot, sealed_bytes });
+        if start.coverage.segments.insert(id, CoveredSegment { slot, sealed_bytes }).is_some() {
+            return Err(Unusable::Damaged("a segment has two slots"));
+        }
         start.kept_bytes.insert(id, kept_bytes);
     }
     for (number, mut entries) in shards.into_iter().enumerate() {
@@ -213,69 +213,15 @@ pub(crate) fn check(storage: &dyn Storage, folder: &Folder) -> io::Result<Option
     }
 }
 
+/// A shard's block, for those who make checkpoints that nobody would write.
+#[cfg(fuzzing)]
+pub(crate) fn block_of(entries: &[(u32, u64)]) -> Vec<u8> {
+    let entry = |(hash, bits): &(u32, u64)| Some((*hash, Location::from_bits(*bits)?));
+    block::encode(&entries.iter().filter_map(entry).collect::<Vec<_>>())
+}
+
 fn parsed<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, Unusable> {
     serde_json::from_slice(payload).map_err(|_| Unusable::Damaged("a line is no JSON of this format"))
-}
-
-/// Reads one part after the other.
-struct Reader<'a> {
-    file: &'a dyn StorageFile,
-    offset: u64,
-    bytes: u64,
-}
-
-impl Reader<'_> {
-    fn take(&mut self, count: usize) -> Result<Vec<u8>, Unusable> {
-        if count as u64 > self.bytes - self.offset {
-            return Err(Unusable::Damaged("it is too short"));
-        }
-        let mut buffer = vec![0; count];
-        read_exact_at(self.file, &mut buffer, self.offset)?;
-        self.offset += count as u64;
-        Ok(buffer)
-    }
-
-    /// A line's sequence and payload.
-    fn line(&mut self) -> Result<(u64, Vec<u8>), Unusable> {
-        let start = self.offset;
-        let prefix = self.take(frame::PREFIX_BYTES)?;
-        let count = frame::announced_bytes(&prefix)
-            .filter(|count| *count as u64 <= MAX_LINE_BYTES)
-            .ok_or(Unusable::Damaged("a line's prefix"))?;
-        self.offset = start;
-        let bytes = self.take(count)?;
-        let line = frame::read_line(&bytes).map_err(|defect| Unusable::Damaged(defect.reason()))?;
-        Ok((line.sequence, line.payload.to_vec()))
-    }
-
-    /// The entries of one shard.
-    fn block(&mut self) -> Result<Vec<(u32, Location)>, Unusable> {
-        let head = self.take(BLOCK_HEAD_BYTES)?;
-        let count = u32_at(&head, 4) as usize;
-        let bytes = count.checked_mul(ENTRY_BYTES).ok_or(Unusable::Damaged("a block's length"))?;
-        let body = self.take(bytes)?;
-        let checksum = crc32c::crc32c_append(crc32c::crc32c(&head[4..]), &body);
-        if checksum != u32_at(&head, 0) && !zoo::bug("checkpoint-without-checksum") {
-            return Err(Unusable::Damaged("a block's checksum does not fit"));
-        }
-        let (hashes, places) = body.split_at(count * size_of::<u32>());
-        let mut entries = Vec::with_capacity(count);
-        let mut last = 1;
-        for (hash, place) in hashes.as_chunks().0.iter().zip(places.as_chunks().0) {
-            let hash = u32::from_le_bytes(*hash);
-            let place = Location::from_bits(u64::from_le_bytes(*place)).ok_or(Unusable::Damaged("an empty place"))?;
-            if hash < last {
-                return Err(Unusable::Damaged("the hashes are not in order"));
-            }
-            last = hash;
-            entries.push((hash, place));
-        }
-        Ok(entries)
-    }
-}
-
-fn u32_at(bytes: &[u8], offset: usize) -> u32 {
-    u32::from_le_bytes(*bytes[offset..].first_chunk().expect("the caller read so many bytes"))
 }
 
 /// Writes one part after the other.
@@ -293,22 +239,14 @@ impl<'a> Writer<'a> {
     fn begin(file: &'a dyn StorageFile, sequence: u64, log: &str, hash_key: HashKey) -> io::Result<Self> {
         let mut writer = Self { file, sequence, entries: 0, buffer: Vec::new(), offset: 0 };
         let hash_key = format!("{:032x}", u128::from_be_bytes(hash_key.0));
-        writer.line(&Head { checkpoint: HeadFields { version: FORMAT_VERSION, log: log.to_owned(), hash_key } })?;
+        writer.line(&Head { checkpoint: HeadFields { version: VERSION, log: log.to_owned(), hash_key } })?;
         Ok(writer)
     }
 
     /// Writes a shard's block; returns its bytes.
     fn block(&mut self, entries: &[(u32, Location)]) -> io::Result<u64> {
-        let count = u32::try_from(entries.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        let mut block = vec![0; 4];
-        block.reserve_exact(4 + entries.len() * ENTRY_BYTES);
-        block.extend_from_slice(&count.to_le_bytes());
-        entries.iter().for_each(|(hash, _)| block.extend_from_slice(&hash.to_le_bytes()));
-        entries.iter().for_each(|(_, place)| block.extend_from_slice(&place.to_bits().to_le_bytes()));
-        let checksum = crc32c::crc32c(&block[4..]);
-        block[..4].copy_from_slice(&checksum.to_le_bytes());
         self.entries += entries.len() as u64;
-        self.put(&block)
+        self.put(&block::encode(entries))
     }
 
     /// Ends it and makes it durable; returns its bytes.
@@ -337,6 +275,7 @@ impl<'a> Writer<'a> {
 
     fn write_buffer(&mut self) -> io::Result<()> {
         write_all_at(self.file, &self.buffer, self.offset)?;
+        self.file.begin_writeback(self.offset, self.buffer.len() as u64);
         self.offset += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
@@ -346,7 +285,7 @@ impl<'a> Writer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::MemoryStorage;
+    use crate::storage::{MemoryStorage, read_exact_at};
 
     /// A checkpoint of 300 keys in two segments, of which the log lists the first.
     fn example() -> (MemoryStorage, Folder, Vec<u8>) {

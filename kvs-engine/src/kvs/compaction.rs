@@ -30,6 +30,8 @@ const MIN_GAIN_PERCENT: u64 = 10;
 /// A step reads at most so many times the size of a segment.
 const MAX_INPUT_SEGMENTS: u64 = 16;
 
+/// How much more of the log must be dead than should be for work to go twice as fast, in parts of 1,000.
+const DOUBLING_PERMILLE: u64 = 5;
 /// Ten doublings are faster than any disk.
 const MAX_DOUBLINGS: u64 = 10;
 
@@ -42,12 +44,15 @@ pub(super) struct State {
     /// Held by whoever compacts: one at a time.
     pub(super) running: Mutex<()>,
     compacting: AtomicBool,
-    /// By how many percent of the log more is dead than should be: what is behind goes faster.
-    behind_percent: AtomicU64,
+    /// Bytes of removals that compactions kept, at the last look: no compaction gets rid of them.
+    kept_bytes: AtomicU64,
+    /// Somebody asked for all of it at the configured rate: however much is dead, there is no hurry.
+    asked: AtomicBool,
     runs: AtomicU64,
     failures: AtomicU64,
     took_us: AtomicU64,
     reclaimed_bytes: AtomicU64,
+    throttled_us: AtomicU64,
     /// Dead bytes below which nobody needs to look: raised when a look gained nothing.
     look_from_bytes: AtomicU64,
 }
@@ -84,13 +89,6 @@ impl State {
         self.wished.notify_all();
     }
 
-    /// How fast to go: twice as fast for every percent that it is behind, so that a log that is overwritten faster than
-    /// the configured rate clears still has a bound.
-    pub(super) fn bytes_per_second(&self, options: &Options) -> u64 {
-        let behind_percent = self.behind_percent.load(Ordering::Relaxed).min(MAX_DOUBLINGS);
-        options.compaction_bytes_per_second.saturating_mul(1 << behind_percent)
-    }
-
     /// Adds what the compaction knows.
     pub(super) fn stats(&self, stats: Stats) -> Stats {
         Stats {
@@ -99,6 +97,7 @@ impl State {
             compaction_reclaimed_bytes: self.reclaimed_bytes.load(Ordering::Relaxed),
             compaction_failures: self.failures.load(Ordering::Relaxed),
             compacting: self.compacting.load(Ordering::Relaxed),
+            compaction_throttled_us: self.throttled_us.load(Ordering::Relaxed),
             ..stats
         }
     }
@@ -119,6 +118,13 @@ impl State {
         wish.stopping
     }
 
+    /// As [`pause`](Self::pause), to keep to a rate.
+    pub(super) fn keep_pace(&self, time: Duration) -> bool {
+        let time_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.throttled_us.fetch_add(time_us, Ordering::Relaxed);
+        self.pause(time)
+    }
+
     /// Waits until somebody wishes for a look; returns whether the store closes.
     fn wait(&self) -> bool {
         let wish = self.lock();
@@ -135,13 +141,38 @@ fn is_due(dead_bytes: u64, record_bytes: u64, options: &Options) -> bool {
         && dead_bytes * 100 >= record_bytes * u64::from(options.compaction_dead_percent)
 }
 
+/// How many dead bytes there are beyond what makes a compaction due.
+pub(super) fn backlog_bytes(dead_bytes: u64, record_bytes: u64, options: &Options) -> u64 {
+    let share_bytes = record_bytes / 100 * u64::from(options.compaction_dead_percent);
+    dead_bytes.saturating_sub(options.compaction_threshold_bytes.max(share_bytes))
+}
+
 /// How many more bytes must be dead at least until a compaction is due.
 fn missing_bytes(dead_bytes: u64, record_bytes: u64, options: &Options) -> u64 {
     let share_bytes = record_bytes / 100 * u64::from(options.compaction_dead_percent);
     options.compaction_threshold_bytes.max(share_bytes).saturating_sub(dead_bytes)
 }
 
+/// How many times twice as fast to go as configured, so that a log that is overwritten faster than the configured rate
+/// clears still has a bound.
+fn doublings(dead_bytes: u64, record_bytes: u64, options: &Options) -> u64 {
+    let dead_permille = dead_bytes.saturating_mul(1000) / record_bytes.max(1);
+    let behind_permille = dead_permille.saturating_sub(u64::from(options.compaction_dead_percent) * 10);
+    (behind_permille / DOUBLING_PERMILLE).min(MAX_DOUBLINGS)
+}
+
 impl Core {
+    /// How fast work in the background may go now: asked again at every step, because what is behind goes faster.
+    pub(super) fn background_bytes_per_second(&self) -> u64 {
+        let rate = self.options.compaction_bytes_per_second;
+        if self.compaction.asked.load(Ordering::Relaxed) {
+            return rate;
+        }
+        let record_bytes = self.record_bytes.load(Ordering::Relaxed);
+        let stays_bytes = self.live_bytes.load(Ordering::Relaxed) + self.compaction.kept_bytes.load(Ordering::Relaxed);
+        rate.saturating_mul(1 << doublings(record_bytes.saturating_sub(stays_bytes), record_bytes, &self.options))
+    }
+
     /// The loop of the compaction's thread.
     pub(super) fn run_compactions(&self) {
         while !self.compaction.wait() {
@@ -164,6 +195,12 @@ impl Core {
     /// Compacts until too little is dead, or until nothing more can be gained.
     fn compact_while_due(&self) -> Result<()> {
         let _running = self.compaction.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = self.compact_step_by_step();
+        self.log.drop_kept();
+        done
+    }
+
+    fn compact_step_by_step(&self) -> Result<()> {
         loop {
             self.checkpoint_when_due();
             let segments = self.log.segments();
@@ -172,9 +209,7 @@ impl Core {
                 (sum(Segment::record_bytes), sum(Segment::dead_bytes), sum(kept_bytes_of));
             self.record_bytes.store(record_bytes, Ordering::Relaxed);
             let is_due = |bytes| is_due(bytes, record_bytes, &self.options);
-            let dead_percent = dead_bytes * 100 / record_bytes.max(1);
-            let behind_percent = dead_percent.saturating_sub(u64::from(self.options.compaction_dead_percent));
-            self.compaction.behind_percent.store(behind_percent, Ordering::Relaxed);
+            self.compaction.kept_bytes.store(kept_bytes, Ordering::Relaxed);
             let gained = !self.compaction.is_stopping()
                 && (is_due(dead_bytes) && self.compact_dead(segments)?
                     || is_due(kept_bytes) && self.drop_removals()?);
@@ -225,12 +260,14 @@ impl Core {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
-        self.compaction.behind_percent.store(0, Ordering::Relaxed);
+        self.compaction.asked.store(true, Ordering::Relaxed);
         self.retire_active();
         let mut left: Vec<_> = self.log.segments();
         left.retain(|segment| segment.sealed.get().is_some() && segment.record_bytes() > live_bytes_of(segment));
         left.sort_by_key(|segment| segment.id);
         let done = self.rewrite(left);
+        self.log.drop_kept();
+        self.compaction.asked.store(false, Ordering::Relaxed);
         self.compaction.look_from_bytes.store(0, Ordering::Relaxed);
         done
     }
@@ -313,4 +350,20 @@ fn fitting(segments: &[Arc<Segment>], segment_bytes: u64) -> usize {
         stay_bytes <= segment_bytes && read_bytes <= most_bytes
     });
     count.count().max(1).min(segments.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_behind_goes_twice_as_fast_for_every_half_percent() {
+        let options = Options { compaction_dead_percent: 20, ..Options::default() };
+        for (dead_bytes, expected) in
+            [(0, 0), (2_000, 0), (2_049, 0), (2_050, 1), (2_100, 2), (2_500, 10), (10_000, 10)]
+        {
+            assert_eq!(doublings(dead_bytes, 10_000, &options), expected, "{dead_bytes} of 10,000 bytes are dead");
+        }
+        assert_eq!(doublings(0, 0, &options), 0, "an empty log");
+    }
 }

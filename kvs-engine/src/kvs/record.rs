@@ -17,7 +17,7 @@ use crate::limits::MAX_BATCH_OPERATIONS;
 use crate::log::frame::OVERHEAD_BYTES;
 use crate::log::group;
 use crate::operation::Mutation;
-pub(crate) use parts::{Part, Parts, parts};
+pub(crate) use parts::{Part, Parts, key_of_set, parts};
 
 /// Bytes of a record that are neither key nor value, with room for a few escapes.
 const ROOM_BYTES: usize = 48;

@@ -109,16 +109,25 @@ impl<'a> Replay<'a> {
 
     /// Points a key at a place, if what the index has is not newer.
     fn take(&mut self, hash: KeyHash, key: &[u8], place: Location, sequence: u64) -> Result<()> {
-        let candidates: Vec<Location> = self.index.lock(hash).candidates(hash).collect();
-        for old in candidates {
+        let index = self.index;
+        let mut shard = index.lock(hash);
+        let mut candidates = shard.candidates(hash);
+        let Some(first) = candidates.next() else {
+            drop(candidates);
+            shard.insert(hash, place);
+            return Ok(());
+        };
+        // Nearly always none, which needs no allocation.
+        let more: Vec<Location> = candidates.collect();
+        drop(shard);
+        for old in std::iter::once(first).chain(more) {
             let Some(found) = self.sequence_about(old, key)? else { continue };
-            if found > sequence {
-                return Ok(());
+            if found <= sequence {
+                index.lock(hash).replace(hash, old, place);
             }
-            self.index.lock(hash).replace(hash, old, place);
             return Ok(());
         }
-        self.index.lock(hash).insert(hash, place);
+        index.lock(hash).insert(hash, place);
         Ok(())
     }
 

@@ -64,6 +64,17 @@ impl Core {
         Ok(page.finish(next.map(|hash| self.cursor(hash))))
     }
 
+    /// How many keys there are, when all of them, and all removals before, are durable.
+    pub(super) fn count_keys(&self) -> Result<u64> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        // Every key has one entry.
+        let (keys, _) = self.index.size();
+        self.await_durable(self.log.appended_sequence())?;
+        Ok(keys)
+    }
+
     fn cursor(&self, hash: KeyHash) -> Cursor {
         Cursor::at_hash(self.index.mark(), u16::try_from(hash.shard).expect("few shards"), hash.bits())
     }
@@ -71,9 +82,9 @@ impl Core {
     /// The shard and the hash where a page begins.
     fn begin_of(&self, scan: &Scan) -> Result<(usize, u32)> {
         let Some(cursor) = scan.checked()? else { return Ok((0, 0)) };
-        let (mark, shard, bits) = cursor.hash()?;
+        let (_, shard, bits) = cursor.hash()?;
         let shard = usize::from(shard);
-        if mark != self.index.mark() || shard >= SHARDS { Err(Error::WrongCursor) } else { Ok((shard, bits)) }
+        if !cursor.is_of(self.index.mark())? || shard >= SHARDS { Err(Error::WrongCursor) } else { Ok((shard, bits)) }
     }
 
     fn slice(&self, shard: usize, bits: u32) -> Slice {

@@ -5,9 +5,11 @@
 use std::path::Path;
 
 use super::checkpoint::{self, CHECKPOINT_NAME, Cadence, Start, Unusable};
+use super::compaction;
 use super::index::Index;
 use super::location::MAX_SEGMENT_BYTES;
 use super::replay;
+use crate::backup::Backup;
 use crate::completion::{Complete, Completion, Waiter as Blocking};
 use crate::engine::KvsEngine;
 use crate::error::{Error, Result};
@@ -75,7 +77,7 @@ pub(super) struct Core {
     /// Bytes of all records, and of those that the index points at; only a hint when to look closer.
     pub(super) record_bytes: AtomicU64,
     pub(super) live_bytes: AtomicU64,
-    pub(super) compaction: super::compaction::State,
+    pub(super) compaction: compaction::State,
     pub(super) cadence: Cadence,
     torn_bytes: u64,
     replayed_bytes: u64,
@@ -165,14 +167,15 @@ impl KvStore {
             .lock()
             .map_err(|error| Error::io(format!("locking {}", folder.display()), error))?
             .ok_or(Error::Locked { folder })?;
-        let mut start = start_of(storage.as_ref())?;
+        let mut manifest = Folder::read(storage.as_ref())?;
+        let mut start = start_of(storage.as_ref(), &manifest)?;
         let mut tries = 0;
         let (log, recovered, sums) = loop {
             let mut replay = replay::Replay::new(&start, storage.as_ref());
             let (log, recovered) = Log::open(
                 Arc::clone(&storage),
                 options.clone(),
-                Folder::read(storage.as_ref())?,
+                manifest,
                 &start.coverage,
                 &mut |segment, offset, line| replay.visit(segment, offset, line),
             )?;
@@ -188,6 +191,8 @@ impl KvStore {
             }
             remove_checkpoint(storage.as_ref())?;
             start = Start::empty();
+            // The try has changed it.
+            manifest = Folder::read(storage.as_ref())?;
         };
         let cadence = Cadence::new(options.checkpoint_bytes, start.bytes, sums.replayed_bytes);
         let index = start.index;
@@ -198,7 +203,7 @@ impl KvStore {
             log,
             record_bytes: AtomicU64::new(sums.record_bytes),
             live_bytes: AtomicU64::new(sums.live_bytes),
-            compaction: super::compaction::State::default(),
+            compaction: compaction::State::default(),
             cadence,
             torn_bytes: recovered.torn_bytes,
             replayed_bytes: sums.replayed_bytes,
@@ -207,7 +212,7 @@ impl KvStore {
         });
         let threads = start_threads(&core)?;
         // What died before the last end is worth a compaction even if nothing is written any more.
-        core.count(0);
+        core.count_appended(0);
         Ok(Self { handle: Arc::new(Handle { core, threads: Mutex::new(threads), closed: OnceLock::new() }) })
     }
 
@@ -231,8 +236,8 @@ impl KvStore {
 }
 
 /// What a store's index starts from: its checkpoint, or nothing.
-fn start_of(storage: &dyn Storage) -> Result<Start> {
-    match checkpoint::read(storage, &Folder::read(storage)?) {
+fn start_of(storage: &dyn Storage, folder: &Folder) -> Result<Start> {
+    match checkpoint::read(storage, folder) {
         Ok(start) => return Ok(start),
         Err(Unusable::Missing) => {}
         Err(reason) => {
@@ -278,7 +283,11 @@ fn start_threads(core: &Arc<Core>) -> Result<Vec<JoinHandle<()>>> {
     let mut threads = Vec::with_capacity(jobs.len());
     for (name, job) in jobs {
         let shared = Arc::clone(core);
-        let started = thread::Builder::new().name(name.to_owned()).spawn(move || job(&shared));
+        let started = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            // Without this thread nothing would become durable, or no space be made: somebody would wait for ever.
+            let _or_poison = shared.log.or_poison(name);
+            job(&shared);
+        });
         match started {
             Ok(thread) => threads.push(thread),
             Err(error) => {
@@ -327,6 +336,10 @@ impl KvsEngine for KvStore {
         }
     }
 
+    fn prefetch(&self, keys: &[&[u8]]) {
+        self.handle.core.prefetch(keys);
+    }
+
     fn execute(&self, operation: Operation) -> Result<Outcome> {
         let core = &self.handle.core;
         check(&operation, &core.options.limits)?;
@@ -343,6 +356,14 @@ impl KvsEngine for KvStore {
         self.handle.core.scan(scan)
     }
 
+    fn count(&self) -> Result<u64> {
+        self.handle.core.count_keys()
+    }
+
+    fn backup_into(&self, target: &dyn Storage, also: &[&str]) -> Result<Backup> {
+        self.backup_storage(target, also)
+    }
+
     fn stats(&self) -> Stats {
         let core = &self.handle.core;
         let segments = core.log.segments();
@@ -350,10 +371,13 @@ impl KvsEngine for KvStore {
         let (appended_bytes, syncs) = core.log.counters();
         let sum = |bytes: fn(&crate::log::segment::Segment) -> u64| segments.iter().map(|one| bytes(one)).sum::<u64>();
         let live_bytes = sum(|segment| segment.live_bytes.load(Ordering::Relaxed));
+        let record_bytes = sum(crate::log::segment::Segment::record_bytes);
+        let dead_bytes = record_bytes.saturating_sub(live_bytes);
         core.compaction.stats(Stats {
             keys,
             live_bytes,
-            dead_bytes: sum(crate::log::segment::Segment::record_bytes).saturating_sub(live_bytes),
+            dead_bytes,
+            compaction_backlog_bytes: compaction::backlog_bytes(dead_bytes, record_bytes, &core.options),
             disk_bytes: sum(crate::log::segment::Segment::disk_bytes),
             segments: segments.len() as u64,
             index_bytes,
@@ -363,6 +387,7 @@ impl KvsEngine for KvStore {
             replayed_bytes: core.replayed_bytes,
             torn_bytes: core.torn_bytes,
             read_only: core.log.is_read_only(),
+            append_stall_us: core.log.stall_us(),
             ..Stats::default()
         })
     }

@@ -13,14 +13,21 @@ use crate::error::Result;
 use crate::options::SyncPolicy;
 use crate::storage::write_all_at;
 use crate::sync::atomic::Ordering;
-use crate::sync::{Arc, MutexGuard, PoisonError};
+use crate::sync::{Arc, MutexGuard, PoisonError, thread};
 use crate::zoo;
+
+/// With so many records in a group, appends come faster than syncs: whoever shares a processor with the log's thread goes
+/// first once more, which makes the group larger and syncs rarer. With fewer it would only add to their latency. Where
+/// each thread has a processor, this costs a system call.
+const YIELDING_RECORDS: u64 = 64;
 
 impl<W: Waiter> Log<W> {
     /// Has the log's own thread make durable what was appended. For callers who do not wait.
     pub(crate) fn kick(&self) {
-        let tail = self.lock();
-        if !tail.leading && !tail.queue.is_empty() {
+        let mut tail = self.lock();
+        if !tail.leading && !tail.called && !tail.queue.is_empty() {
+            // Each word costs a system call, whether or not anybody sleeps.
+            tail.called = true;
             self.work.notify_one();
         }
     }
@@ -43,9 +50,17 @@ impl<W: Waiter> Log<W> {
         let records = flight.target - self.settled_sequence();
         drop(tail);
 
-        let started = Instant::now();
-        let result = self.write_group(&flight.chunks).and_then(|()| self.sync_group(&flight.dirty));
         let bytes: u64 = flight.chunks.iter().map(|chunk| chunk.bytes.len() as u64).sum();
+        let started = Instant::now();
+        let mut written_after = Duration::ZERO;
+        let written = || {
+            self.write_group(&flight.chunks)?;
+            written_after = started.elapsed();
+            self.sync_group(&flight.dirty)
+        };
+        // Whoever leads is waited for by everybody: a fault here must be told, and not end the leading without a word.
+        let result =
+            catch_unwind(AssertUnwindSafe(written)).unwrap_or_else(|_| Err(self.poison_by_panic("writing the log")));
         let average = self.group_bytes.load(Ordering::Relaxed);
         self.group_bytes.store((average * 7 + bytes) / 8, Ordering::Relaxed);
         if result.is_ok() {
@@ -53,13 +68,17 @@ impl<W: Waiter> Log<W> {
                 chunk.segment.settle(chunk.end());
             }
             self.settled_sequence.store(flight.target, Ordering::Release);
+            if bytes > 0 {
+                self.options.observer.written(written_after, bytes);
+            }
             if sync {
-                self.options.observer.synced(started.elapsed(), records, bytes);
+                self.options.observer.synced(started.elapsed().saturating_sub(written_after), records, bytes);
             }
         }
 
         let mut tail = self.lock();
         let waiters = tail.land(&flight, sync, &result);
+        tail.reuse(flight);
         self.round_ended.notify_all();
         if result.is_err() {
             self.segment_ready.notify_all();
@@ -68,6 +87,7 @@ impl<W: Waiter> Log<W> {
             self.work.notify_one();
         }
         drop(tail);
+        self.options.observer.answers();
         for waiter in waiters {
             // Whoever waits next must be led as well, whatever this one does.
             let told = catch_unwind(AssertUnwindSafe(|| waiter.settled(result.clone())));
@@ -75,6 +95,7 @@ impl<W: Waiter> Log<W> {
                 tracing::error!("an answer's receiver panicked");
             }
         }
+        self.options.observer.answered();
         self.lock()
     }
 
@@ -143,6 +164,7 @@ impl<W: Waiter> Log<W> {
     /// The loop of the thread that leads when nobody else does. Ends when the log is closed or poisoned.
     pub(crate) fn run_commits(&self) {
         let mut tail = self.lock();
+        let mut yielded = false;
         loop {
             if tail.stopping || tail.poisoned.is_some() {
                 return;
@@ -150,6 +172,14 @@ impl<W: Waiter> Log<W> {
             let sync_due_in = self.sync_due_in(&tail);
             let sync_due = sync_due_in.is_some_and(|time| time.is_zero());
             if !tail.leading && (!tail.queue.is_empty() || sync_due) {
+                if !yielded && tail.queued_records() >= YIELDING_RECORDS {
+                    drop(tail);
+                    thread::yield_now();
+                    tail = self.lock();
+                    yielded = true;
+                    continue;
+                }
+                yielded = false;
                 tail = self.round(tail, sync_due);
                 continue;
             }

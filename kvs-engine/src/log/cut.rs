@@ -265,6 +265,8 @@ impl<W: Waiter> Log<W> {
         tail.first_sequence = if records == 0 { 0 } else { end.gone_from };
         tail.next_sequence = end.next_sequence;
         tail.synced_sequence = durable;
+        // Sequences begin again behind the cut: with the old one, who counts what is queued would count below zero.
+        tail.flight_target = durable;
         tail.active = segment;
         let mut places = lock();
         places.move_end(end.gone_from, copied, end.next_sequence);

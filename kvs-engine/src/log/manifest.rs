@@ -31,6 +31,8 @@ const MAX_MANIFEST_BYTES: u64 = 64 * 1024 * 1024;
 /// The largest sequence, generation or segment's number that is read: no log gets there, so counting on is safe. At a
 /// million records a second it would take 146,000 years.
 pub(crate) const MAX_NUMBER: u64 = 1 << 62;
+/// The digits of a log's name. Every segment begins with it, so one without a bound would leave no room for records.
+const LOG_DIGITS: usize = 32;
 
 /// The list of segments and what goes with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,12 +185,16 @@ impl Manifest {
 
     /// What in it no program writes, whatever the segments hold. Whoever counts on from its numbers relies on this.
     fn defect(&self) -> Option<&'static str> {
-        let Self { version: _, log: _, holds: _, generation, durable, sealed_through, segments } = self;
+        let Self { version: _, log, holds: _, generation, durable, sealed_through, segments } = self;
         let is_sound = |sealed: Sealed| {
             let Sealed { bytes, records, first, last, compacted_at } = sealed;
             let is_counted = (1..=last).contains(&first) && records > 0 && records <= last - first + 1;
             is_counted && last.max(compacted_at.unwrap_or(0)) <= MAX_NUMBER && bytes <= MAX_FILE_BYTES
         };
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if log.len() != LOG_DIGITS || !log.bytes().all(is_digit) {
+            return Some("the log's name is not 32 hexadecimal digits");
+        }
         if [*generation, *durable, *sealed_through].into_iter().any(|number| number > MAX_NUMBER) {
             return Some("a number is larger than any that is written");
         }
@@ -284,11 +290,13 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_nobody_writes_are_corruption() {
+    fn names_and_numbers_that_nobody_writes_are_corruption() {
         let sealed = |sealed| vec![SegmentEntry { id: 1, sealed: Some(sealed) }];
         let sound = Sealed { bytes: 500, records: 5, first: 1, last: 9, compacted_at: None };
         let entry = |id| SegmentEntry { id, sealed: None };
         let damaged = [
+            Manifest { log: "0".repeat(LOG_DIGITS + 1), ..example() },
+            Manifest { log: "X".repeat(LOG_DIGITS), ..example() },
             Manifest { generation: u64::MAX, ..example() },
             Manifest { durable: u64::MAX, ..example() },
             Manifest { sealed_through: u64::MAX, ..example() },

@@ -16,7 +16,7 @@ use super::{Log, Recovered, Waiter};
 use crate::backup::BACKUP_NAME;
 use crate::error::{Error, Result};
 use crate::options::Options;
-use crate::storage::{Storage, read_all, write_all_at};
+use crate::storage::{Storage, read_exact_at, write_all_at};
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::sync::{Arc, Condvar, Mutex};
 use crate::zoo;
@@ -80,7 +80,9 @@ impl<W: Waiter> Log<W> {
             appended_bytes: AtomicU64::new(0),
             group_bytes: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
+            stall_us: AtomicU64::new(0),
             no_space: AtomicBool::new(false),
+            kept: Mutex::new(None),
             reserve_in_use: AtomicBool::new(false),
             storage,
             options,
@@ -190,6 +192,8 @@ impl Opening<'_> {
     /// Reads all segments and visits the records of the sealed ones; returns the others.
     fn read_segments(&mut self, manifest: &Manifest, visit: &mut Visit<'_>) -> Result<Vec<Open>> {
         let mut open = Vec::new();
+        // Memory of a file that was read, for the next one: new memory costs as much as the reading.
+        let mut buffer = Vec::new();
         let mut expected = manifest.sealed_through + 1;
         for (entry, segment) in manifest.segments.iter().zip(self.open_segments(manifest)?) {
             if let Some(sealed) = entry.sealed
@@ -199,10 +203,15 @@ impl Opening<'_> {
                 settle_sealed(&segment, sealed);
                 continue;
             }
-            let bytes = read_all(segment.file.as_ref(), segment.capacity)
+            let mut bytes = std::mem::take(&mut buffer);
+            bytes.resize(usize_of(segment.capacity), 0);
+            read_exact_at(segment.file.as_ref(), &mut bytes, 0)
                 .map_err(|error| Error::io(format!("reading {}", self.path(&segment).display()), error))?;
             match entry.sealed {
-                Some(sealed) => self.visit_sealed(&segment, sealed, &bytes, visit)?,
+                Some(sealed) => {
+                    self.visit_sealed(&segment, sealed, &bytes, visit)?;
+                    buffer = bytes;
+                }
                 None => {
                     let start = usize::try_from(segment.header_bytes).expect("a header is short");
                     let scan = recovery::scan(&bytes, start, Some(expected));

@@ -1,7 +1,8 @@
 //! One file of the log: a header line, then records, then zeros up to its capacity until it is sealed.
 //!
 //! What must hold: bytes below `durable` never change; the file of a sealed segment is never written again, but by an
-//! opening that goes on in the last one, because backups share it as a hard link; a file is zero-filled and synced before its first record, so
+//! opening that goes on in the last one, because backups share it as a hard link, or as another segment when nobody
+//! shares it (`recycle.rs`); a file is zero-filled and synced before its first record, so
 //! that an append changes no metadata of the file system and what a crash left unwritten reads as zero.
 
 use std::io;
@@ -138,6 +139,17 @@ impl Segment {
         }
         let header_bytes = header.len() as u64;
         Ok(Self::new(id, file, header_bytes, capacity, header_bytes))
+    }
+
+    /// A new segment in a file that was another one: its header is written over what was there. Nothing is synced yet.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(super) fn over(file: Arc<dyn StorageFile>, log: &str, id: u64) -> io::Result<Self> {
+        let header = header_line(log, id);
+        write_all_at(file.as_ref(), &header, 0)?;
+        let header_bytes = header.len() as u64;
+        Ok(Self::new(id, file, header_bytes, 0, header_bytes))
     }
 
     /// The segment of an existing file, whose header is checked.
@@ -300,6 +312,7 @@ fn zero(file: &dyn StorageFile, start: u64, end: u64) -> io::Result<()> {
     while offset < end {
         let count = usize::try_from(end - offset).unwrap_or(usize::MAX).min(zeros.len());
         write_all_at(file, &zeros[..count], offset)?;
+        file.begin_writeback(offset, count as u64);
         offset += count as u64;
     }
     Ok(())

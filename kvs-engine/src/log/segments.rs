@@ -11,6 +11,8 @@
 //! | a compaction's output is synced       | a file that the manifest does not list       | removes it           |
 //! | the manifest lists output, not inputs | inputs that the manifest does not list       | removes them         |
 //!
+//! One of those inputs may become the next output (`recycle.rs`).
+//!
 //! This thread takes the manifest's lock and then the tail's, and never a lock of the index, so that an append which
 //! waits for a segment under its key's lock always gets one.
 
@@ -199,14 +201,17 @@ impl<W: Waiter> Log<W> {
         }
     }
 
-    /// A new file for the output of a compaction, empty but for its header and listed nowhere yet. When there is no
-    /// space for it, the reserve is given up.
+    /// A file for the output of a compaction, listed nowhere yet: one that was kept, which may be longer than what is
+    /// written to it, or a new one that is empty but for its header.
     ///
     /// # Errors
     /// What the file system says.
     pub(crate) fn create_output(&self) -> io::Result<Segment> {
         let id = self.next_segment.fetch_add(1, Ordering::Relaxed);
-        Segment::create(self.storage.as_ref(), &self.id, id, 0, Filling::Zeros)
+        match self.recycle(id) {
+            Some(segment) => Ok(segment),
+            None => Segment::create(self.storage.as_ref(), &self.id, id, 0, Filling::Zeros),
+        }
     }
 
     /// Gives up the reserve of compactions, until [`end_reserve_use`](Self::end_reserve_use). Returns whether there was
@@ -286,12 +291,16 @@ impl<W: Waiter> Log<W> {
 
     /// Removes the files and slots of segments that the manifest does not list and the index does not name any more.
     pub(crate) fn forget(&self, segments: &[Arc<Segment>]) {
+        self.remove_files(segments);
+        self.change_table(|table| segments.iter().for_each(|segment| table.remove(segment)));
+    }
+
+    pub(super) fn remove_files(&self, segments: &[Arc<Segment>]) {
         for segment in segments {
             if let Err(error) = self.storage.remove(&segment::name_of(segment.id)) {
                 tracing::warn!(segment = segment.id, %error, "a file that is no longer needed could not be removed");
             }
         }
-        self.change_table(|table| segments.iter().for_each(|segment| table.remove(segment)));
     }
 
     /// Changes the manifest and makes the change durable.

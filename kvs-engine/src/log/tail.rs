@@ -12,6 +12,9 @@ use super::{Log, Placed};
 use crate::error::{Error, Result};
 use crate::sync::Arc;
 
+/// The most memory of a group that is kept for the next one, in bytes: nearly every group is smaller.
+const MAX_SPARE_BYTES: usize = 512 * 1024;
+
 /// Lines of one segment that are written together.
 #[derive(Debug)]
 pub(super) struct Chunk {
@@ -65,10 +68,14 @@ pub(super) struct Tail<W> {
     /// Not being written yet.
     pub(super) queue: Vec<Chunk>,
     pub(super) queued_bytes: usize,
+    /// The memory of a group that has landed, empty: the next one needs about as much.
+    spare_bytes: Vec<u8>,
     /// Wait for the next group.
     pub(super) waiters: Vec<W>,
     /// Whether a thread is writing a group now.
     pub(super) leading: bool,
+    /// The log's own thread was told that something is queued. It looks before it sleeps, so telling it once is enough.
+    pub(super) called: bool,
     /// The group that is being written, for those who read it meanwhile.
     flight: Option<Arc<Vec<Chunk>>>,
     pub(super) flight_target: u64,
@@ -108,8 +115,10 @@ impl<W> Tail<W> {
             first_sequence,
             queue: Vec::new(),
             queued_bytes: 0,
+            spare_bytes: Vec::new(),
             waiters: Vec::new(),
             leading: false,
+            called: false,
             flight: None,
             flight_target: 0,
             flight_waiters: Vec::new(),
@@ -141,7 +150,8 @@ impl<W> Tail<W> {
         let sequence = self.next_sequence;
         let offset = self.end;
         if self.queue.last().is_none_or(|chunk| chunk.segment.id != self.active.id) {
-            self.queue.push(Chunk { segment: Arc::clone(&self.active), offset, bytes: Vec::new() });
+            let bytes = std::mem::take(&mut self.spare_bytes);
+            self.queue.push(Chunk { segment: Arc::clone(&self.active), offset, bytes });
         }
         let chunk = self.queue.last_mut().expect("one was pushed if there was none");
         frame::append_line(&mut chunk.bytes, sequence, self.synced_sequence, payload);
@@ -188,6 +198,7 @@ impl<W> Tail<W> {
             }
         }
         self.leading = true;
+        self.called = false;
         self.flight = Some(Arc::clone(&chunks));
         self.flight_target = self.next_sequence - 1;
         self.flight_waiters = std::mem::take(&mut self.waiters);
@@ -212,6 +223,23 @@ impl<W> Tail<W> {
             }
         }
         waiters
+    }
+
+    /// Keeps the memory of a group that has landed for the next one: growing a buffer anew for each group costs as much as
+    /// filling it.
+    pub(super) fn reuse(&mut self, flight: Flight) {
+        // Nobody else reads it any more, unless the log was poisoned meanwhile.
+        let Some(chunks) = Arc::into_inner(flight.chunks) else { return };
+        let largest = chunks.into_iter().map(|chunk| chunk.bytes).max_by_key(Vec::capacity);
+        if let Some(mut bytes) = largest.filter(|bytes| bytes.capacity() <= MAX_SPARE_BYTES) {
+            bytes.clear();
+            self.spare_bytes = bytes;
+        }
+    }
+
+    /// Records that no group has taken yet.
+    pub(super) fn queued_records(&self) -> u64 {
+        if self.queue.is_empty() { 0 } else { self.next_sequence - 1 - self.flight_target }
     }
 
     /// Whether something was written and not synced.

@@ -196,7 +196,7 @@ fn keys_in(bytes: &[u8]) -> Vec<(Vec<u8>, bool)> {
     for (before, removed) in [(&br#"{"set":{"key":""#[..], false), (br#"{"rm":{"key":""#, true)] {
         for place in memchr::memmem::find_iter(bytes, before) {
             let rest = &bytes[place + before.len()..];
-            let Some(end) = end_of_text(rest) else { continue };
+            let Some(end) = record::shape::end_of_text(rest) else { continue };
             let quoted = [b"\"", &rest[..end], b"\""].concat();
             if let Ok(key) = serde_json::from_slice::<String>(&quoted) {
                 found.push((key.into_bytes(), removed));
@@ -207,14 +207,4 @@ fn keys_in(bytes: &[u8]) -> Vec<(Vec<u8>, bool)> {
         }
     }
     found
-}
-
-/// Where a string ends: at the first quotation mark that is not escaped.
-fn end_of_text(rest: &[u8]) -> Option<usize> {
-    let mut escaped = false;
-    rest.iter().position(|byte| {
-        let ends = *byte == b'"' && !escaped;
-        escaped = *byte == b'\\' && !escaped;
-        ends
-    })
 }

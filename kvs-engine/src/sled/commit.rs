@@ -180,9 +180,11 @@ impl Committer {
         if result.is_ok() {
             self.queue.settled.store(group.generation, Ordering::Release);
         }
+        self.observer.answers();
         for (completion, outcome) in group.answers {
             completion.complete(result.clone().and(outcome));
         }
+        self.observer.answered();
         // Nothing can be queued after closing: this was everything.
         !group.closing
     }
@@ -223,12 +225,14 @@ impl Committer {
             .prepare()
             .map_err(|error| self.queue.set_poison(format!("sync of sled's blobs failed: {error}")))?;
         self.flush_sled()?;
+        let written_after = begin.elapsed();
+        self.observer.written(written_after, self.unsynced.bytes);
         self.barrier
             .sync()
             .map_err(|error| self.queue.set_poison(format!("sync of sled's db file failed: {error}")))?;
         self.queue.syncs.fetch_add(1, Ordering::Relaxed);
         let unsynced = std::mem::take(&mut self.unsynced);
-        self.observer.synced(begin.elapsed(), unsynced.records, unsynced.bytes);
+        self.observer.synced(begin.elapsed().saturating_sub(written_after), unsynced.records, unsynced.bytes);
         Ok(())
     }
 

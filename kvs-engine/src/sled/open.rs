@@ -7,18 +7,16 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
-/// Pages that sled keeps in memory, in bytes. Its default of 1 GiB does not fit a small pod.
-const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// How long to wait for sled's own lock on its file. Threads of sled can hold it a moment after a store was closed.
 const SLED_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often to try within that time.
 const SLED_LOCK_RETRY: Duration = Duration::from_millis(20);
 
-/// Opens sled's own files; the folder's lock must be held.
-pub(super) fn open_sled(folder: &Path) -> Result<::sled::Db> {
+/// Opens sled's own files, with so many bytes of memory for its pages; the folder's lock must be held.
+pub(super) fn open_sled(folder: &Path, cache_bytes: u64) -> Result<::sled::Db> {
     let deadline = Instant::now() + SLED_LOCK_TIMEOUT;
     loop {
-        let config = ::sled::Config::new().path(folder).cache_capacity(CACHE_BYTES);
+        let config = ::sled::Config::new().path(folder).cache_capacity(cache_bytes);
         // sled's start asserts where a check would do; a damaged file must end in an error, not in a panic.
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
         match opened {

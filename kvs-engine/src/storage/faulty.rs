@@ -197,6 +197,11 @@ impl StorageFile for FaultyFile {
         self.inner.sync_data()
     }
 
+    fn links(&self) -> io::Result<u64> {
+        self.plan.check_read("links", &self.name)?;
+        self.inner.links()
+    }
+
     fn length(&self) -> io::Result<u64> {
         self.plan.check_read("length", &self.name)?;
         self.inner.length()

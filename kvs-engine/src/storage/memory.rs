@@ -318,6 +318,11 @@ impl StorageFile for OpenFile {
         Ok(())
     }
 
+    fn links(&self) -> io::Result<u64> {
+        let folder = locked(&self.storage.shared.folder);
+        Ok(folder.names.values().filter(|file| Arc::ptr_eq(file, &self.file)).count() as u64)
+    }
+
     fn length(&self) -> io::Result<u64> {
         Ok(locked(&self.file.0).bytes.len() as u64)
     }

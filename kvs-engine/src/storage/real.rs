@@ -4,11 +4,12 @@ mod map;
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::num::NonZeroU64;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 
 use super::{Mapped, Storage, StorageFile};
 
@@ -47,6 +48,17 @@ impl RealStorage {
     }
 }
 
+/// The file that is locked. It is unlocked by a call, because closing it is not enough: a process that another thread
+/// is just starting has a copy of it until it has begun with its own program.
+struct FolderLock(File);
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Where it fails, closing the file unlocks it all the same, a moment later.
+        let _ = self.0.unlock();
+    }
+}
+
 /// Creates a folder and its missing parents, each made durable by a sync of the folder that names it.
 fn create_durably(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
@@ -75,7 +87,7 @@ impl Storage for RealStorage {
             opened => opened?,
         };
         match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(file))),
+            Ok(()) => Ok(Some(Box::new(FolderLock(file)))),
             Err(std::fs::TryLockError::WouldBlock) => Ok(None),
             Err(std::fs::TryLockError::Error(error)) => Err(error),
         }
@@ -143,6 +155,11 @@ impl StorageFile for File {
         File::sync_data(self)
     }
 
+    fn begin_writeback(&self, offset: u64, bytes: u64) {
+        // Linux begins to write what is to leave its cache, without waiting. A hint: where it is refused, nothing is lost.
+        let _ = fadvise(self, offset, NonZeroU64::new(bytes), Advice::DontNeed);
+    }
+
     fn reserve(&self, bytes: u64) -> io::Result<()> {
         Ok(fallocate(self, FallocateFlags::empty(), 0, bytes)?)
     }
@@ -152,11 +169,35 @@ impl StorageFile for File {
         Some(Box::new(mapping))
     }
 
+    fn links(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.nlink())
+    }
+
     fn length(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
 
     fn set_length(&self, bytes: u64) -> io::Result<()> {
         self.set_len(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_free_at_once_though_a_copy_of_its_lock_is_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = RealStorage::create(folder.path()).unwrap();
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).open(folder.path().join(LOCK_NAME)).unwrap();
+        file.lock().unwrap();
+        // What a child process has between its birth and its own program.
+        let _copy = file.try_clone().unwrap();
+        let lock = FolderLock(file);
+        assert!(storage.lock().unwrap().is_none(), "it is taken");
+        drop(lock);
+        assert!(storage.lock().unwrap().is_some(), "it is free");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use kvs_engine::{Error, KvsEngine as _, Outcome};
+use kvs_engine::{Condition, Error, KvsEngine as _, Operation, Outcome};
 
 use crate::fixture::Fixture;
 use crate::history::{Action, Recorder};
@@ -131,15 +131,31 @@ pub(crate) fn histories_on_few_keys_are_linearizable<F: Fixture>() {
                         // A mix that differs from round to round and is the same in every run.
                         let dice = (round * 31 + worker * 17 + action * 7).wrapping_mul(2_654_435_761) >> 16;
                         let key = if dice & 1 == 0 { "even" } else { "odd" };
-                        recorder.record(key, || match dice >> 1 & 3 {
-                            0 => Action::Got(engine.get(key).unwrap()),
-                            1 => match engine.remove(key) {
+                        let value = format!("{round}/{worker}/{action}").into_bytes();
+                        let condition = if dice >> 5 & 1 == 0 { Condition::Missing } else { Condition::Present };
+                        recorder.record(key, || match dice >> 1 & 7 {
+                            0 | 1 => Action::Got(engine.get(key).unwrap()),
+                            2 => Action::Took(engine.take(key).unwrap()),
+                            3 => {
+                                let stored = engine.set_if(key, value.clone(), condition).unwrap();
+                                Action::SetIf(condition, value, stored)
+                            }
+                            4 => {
+                                let set = Operation::SetIf {
+                                    key: key.into(),
+                                    value: value.clone(),
+                                    condition: Condition::Always,
+                                    old: true,
+                                };
+                                let Outcome::Value(old) = engine.execute(set).unwrap() else { panic!("no value") };
+                                Action::Swapped(Condition::Always, value, old)
+                            }
+                            5 => match engine.remove(key) {
                                 Ok(()) => Action::Removed,
                                 Err(Error::KeyNotFound) => Action::NotFound,
                                 Err(error) => panic!("{error}"),
                             },
                             _ => {
-                                let value = format!("{round}/{worker}/{action}").into_bytes();
                                 engine.set(key, value.clone()).unwrap();
                                 Action::Set(value)
                             }

@@ -7,6 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use kvs_engine::Condition;
+
 /// What a caller did and was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
@@ -14,6 +16,12 @@ pub(crate) enum Action {
     Got(Option<Vec<u8>>),
     Removed,
     NotFound,
+    /// Read and removed, or found nothing.
+    Took(Option<Vec<u8>>),
+    /// Set with a condition: whether it was stored.
+    SetIf(Condition, Vec<u8>, bool),
+    /// Set with a condition: the value that was there.
+    Swapped(Condition, Vec<u8>, Option<Vec<u8>>),
 }
 
 /// An action with the moments of call and answer.
@@ -82,6 +90,12 @@ fn search<'a>(
             Action::Got(got) => (got.as_deref() == value).then_some(value),
             Action::Removed => value.is_some().then_some(None),
             Action::NotFound => value.is_none().then_some(None),
+            Action::Took(taken) => (taken.as_deref() == value).then_some(None),
+            Action::SetIf(condition, new, stored) => {
+                (condition.holds(value.is_some()) == *stored).then_some(if *stored { Some(&new[..]) } else { value })
+            }
+            Action::Swapped(condition, new, old) => (old.as_deref() == value)
+                .then_some(if condition.holds(value.is_some()) { Some(&new[..]) } else { value }),
         };
         // What was under way when the store crashed takes no effect once somebody called after the crash.
         let too_late = open().filter(|(_, other)| other.optional && other.answered < event.called);
@@ -133,6 +147,19 @@ mod tests {
         assert!(!explains(&twice));
         let once = [event(0, 1, set("a")), event(2, 5, Action::Removed), event(3, 4, Action::NotFound)];
         assert!(explains(&once));
+    }
+
+    #[test]
+    fn two_winners_of_a_missing_key_and_two_takers_of_a_value_are_found() {
+        let nx = |value: &str, stored| Action::SetIf(Condition::Missing, value.into(), stored);
+        assert!(explains(&[event(0, 3, nx("a", true)), event(1, 2, nx("b", false))]));
+        assert!(!explains(&[event(0, 3, nx("a", true)), event(1, 2, nx("b", true))]));
+        let took = |value: Option<&str>| Action::Took(value.map(Into::into));
+        assert!(explains(&[event(0, 1, set("a")), event(2, 5, took(Some("a"))), event(3, 4, took(None))]));
+        assert!(!explains(&[event(0, 1, set("a")), event(2, 5, took(Some("a"))), event(3, 4, took(Some("a")))]));
+        let swap = |value: &str, old: &str| Action::Swapped(Condition::Always, value.into(), Some(old.into()));
+        assert!(explains(&[event(0, 1, set("a")), event(2, 5, swap("b", "a")), event(3, 4, swap("c", "b"))]));
+        assert!(!explains(&[event(0, 1, set("a")), event(2, 5, swap("b", "a")), event(3, 4, swap("c", "a"))]));
     }
 
     #[test]

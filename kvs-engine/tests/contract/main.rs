@@ -5,7 +5,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that stops here shows where and what")]
 
 mod batches;
+mod clearing;
 mod concurrency;
+mod conditions;
 mod fixture;
 mod history;
 mod lifecycle;
@@ -47,6 +49,19 @@ macro_rules! every_engine {
                 a_batch_may_remove_what_is_not_there,
                 a_batch_over_a_limit_changes_nothing,
                 a_batch_is_seen_whole;
+            conditions:
+                a_condition_decides_and_the_answer_says_how,
+                the_old_value_comes_back_and_tells_what_happened,
+                a_taking_removes_what_it_answers,
+                a_pipeline_decides_conditions_in_order,
+                one_of_many_wins_a_missing_key,
+                every_set_is_taken_at_most_once,
+                conditions_keep_the_limits;
+            clearing:
+                a_count_is_the_number_of_keys,
+                a_cleared_store_is_empty_and_goes_on,
+                what_is_set_after_a_clear_stays,
+                a_clear_beside_writers_removes_what_was_there;
             order:
                 submits_of_one_thread_take_effect_in_order,
                 a_pipeline_reads_its_own_writes,
@@ -83,6 +98,8 @@ macro_rules! engine_with_disk {
                 thousands_of_keys_come_back,
                 what_was_acknowledged_before_a_close_is_there,
                 a_store_is_open_once;
+            clearing:
+                what_was_cleared_stays_away;
             model:
                 random_stories_with_reopening_agree_with_a_map;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kvs_engine::{Error, KvsEngine as _, Mutation, Operation, Outcome};
+use kvs_engine::{Condition, Error, KvsEngine as _, Mutation, Operation, Outcome};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -86,6 +86,15 @@ fn apply(map: &mut Map, operation: Operation) -> Option<Outcome> {
     match operation {
         Operation::Get { key } => return Some(Outcome::Value(map.get(&key).cloned())),
         Operation::Set { key, value } => drop(map.insert(key, value)),
+        Operation::SetIf { key, value, condition, old } => {
+            let found = map.get(&key).cloned();
+            let stored = condition.holds(found.is_some());
+            if stored {
+                map.insert(key, value);
+            }
+            return Some(if old { Outcome::Value(found) } else { Outcome::Stored(stored) });
+        }
+        Operation::Take { key } => return Some(Outcome::Value(map.remove(&key))),
         Operation::Remove { key } => drop(map.remove(&key)?),
         Operation::Batch(mutations) => {
             for mutation in mutations {
@@ -108,8 +117,15 @@ fn operation() -> impl Strategy<Value = Operation> {
         4 => (key(), value()).prop_map(|(key, value)| Operation::Set { key, value }),
         4 => key().prop_map(|key| Operation::Get { key }),
         2 => key().prop_map(|key| Operation::Remove { key }),
+        2 => key().prop_map(|key| Operation::Take { key }),
+        3 => (key(), value(), condition(), any::<bool>())
+            .prop_map(|(key, value, condition, old)| Operation::SetIf { key, value, condition, old }),
         1 => vec(mutation(), 0..6).prop_map(Operation::Batch),
     ]
+}
+
+fn condition() -> impl Strategy<Value = Condition> {
+    prop_oneof![Just(Condition::Always), Just(Condition::Missing), Just(Condition::Present)]
 }
 
 fn mutation() -> impl Strategy<Value = Mutation> {

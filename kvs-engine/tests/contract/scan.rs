@@ -109,9 +109,19 @@ pub(crate) fn a_cursor_travels_as_text_and_a_foreign_one_is_refused<F: Fixture>(
     assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{text}");
     assert_eq!(text.parse::<Cursor>().unwrap(), cursor);
     assert_eq!(Cursor::from_bytes(cursor.as_bytes()), cursor);
-    let rest = all(&engine, Scan { after: Some(text.parse().unwrap()), ..Scan::default() });
-    assert_eq!(rest.len(), 2);
-    assert!(!rest.contains_key(&first.entries[0].key));
+    let mut cursors = vec![text.parse().unwrap()];
+    // Where cursors can be numbers, those mean the same.
+    if let Some(number) = cursor.to_number() {
+        assert_ne!(number, 0, "zero begins a scan in protocols that have numbers");
+        cursors.push(Cursor::from_number(number));
+        let foreign = Scan { after: Some(Cursor::from_number(number ^ 1 << 50)), ..Scan::default() };
+        assert!(matches!(engine.scan(&foreign), Err(Error::WrongCursor)));
+    }
+    for after in cursors {
+        let rest = all(&engine, Scan { after: Some(after), ..Scan::default() });
+        assert_eq!(rest.len(), 2);
+        assert!(!rest.contains_key(&first.entries[0].key));
+    }
 
     for bytes in [&b""[..], b"x", b"\0\0\0\0", b"h12345", b"hxxxxyyzzzzz"] {
         let scan = Scan { after: Some(Cursor::from_bytes(bytes)), ..Scan::default() };

@@ -7,11 +7,14 @@ use kvs_engine::{KvStore, KvsEngine as _};
 use crate::fixture::{differences, from_lines, options};
 
 /// A folder that a version wrote, and how its manifest names the format.
-const FORMATS: &[(&str, u32)] = &[("format-1", 1), ("format-2", 2)];
+const FORMATS: &[(&str, u32)] = &[("format-1", 1), ("format-2", 2), ("checkpoint-3", 2)];
 
 pub(crate) fn folder_of(format: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(format)
 }
+
+/// A folder with a checkpoint, and how that names its version.
+const CHECKPOINTS: &[(&str, u32)] = &[("format-2", 2), ("checkpoint-3", 3)];
 
 /// A copy of a fixture that may be changed.
 fn copy_of(format: &str) -> tempfile::TempDir {
@@ -42,6 +45,28 @@ fn every_format_opens_with_all_that_is_in_it() {
         contents.insert(b"written by".to_vec(), b"this version".to_vec());
         let again = KvStore::open_with(copy.path(), options()).expect("and opens again");
         assert_eq!(differences(&again, &contents), Vec::<String>::new(), "{format}, again");
+    }
+}
+
+/// An old checkpoint is used, and not only thrown away.
+#[test]
+fn every_checkpoint_saves_reading_the_log() {
+    for (format, version) in CHECKPOINTS {
+        let copy = copy_of(format);
+        let checkpoint = std::fs::read(copy.path().join("CHECKPOINT")).expect("the fixture has one");
+        let head = String::from_utf8_lossy(&checkpoint[..100]).into_owned();
+        assert!(head.contains(&format!("{{\"checkpoint\":{{\"version\":{version},")), "{format}: {head}");
+        let replayed_bytes = |folder: &Path| {
+            let store = KvStore::open_with(folder, options()).expect("an old format opens");
+            let text = std::fs::read_to_string(folder_of(&format!("{format}.jsonl"))).expect("text");
+            assert_eq!(differences(&store, &from_lines(&text)), Vec::<String>::new(), "{format}");
+            store.stats().replayed_bytes
+        };
+        let with = replayed_bytes(copy.path());
+        let without = copy_of(format);
+        std::fs::remove_file(without.path().join("CHECKPOINT")).expect("it is there");
+        let without = replayed_bytes(without.path());
+        assert!(with < without, "{format}: {with} bytes were read with the checkpoint, {without} without");
     }
 }
 

@@ -41,6 +41,18 @@ fn a_log_is_cut_at_any_entry_and_goes_on_there() {
     }
 }
 
+/// The log's own thread, which leads when nobody waits, counts what is queued by sequences that were there before.
+#[test]
+fn the_logs_thread_goes_on_behind_a_cut() {
+    let log = open(&MemoryStorage::new());
+    fill(&log, 1, 30);
+    log.truncate_after(5).unwrap();
+    let (sender, told) = std::sync::mpsc::channel();
+    let sequence = log.enqueue(&payload(2, 6)).unwrap();
+    log.when_durable(sequence, move |result| sender.send(result).unwrap()).unwrap();
+    assert_eq!(told.recv_timeout(Duration::from_secs(60)).expect("it is told").unwrap(), 6);
+}
+
 /// Where nobody asked for syncs, a cut makes durable what it keeps: once it returned, a loss of power takes nothing.
 #[test]
 fn what_a_cut_keeps_is_durable_whatever_the_policy() {

@@ -143,6 +143,10 @@ impl StorageFile for RecordedFile {
         self.recording.noted(Note::Sync(self.number), || self.inner.sync_data())
     }
 
+    fn links(&self) -> io::Result<u64> {
+        self.inner.links()
+    }
+
     fn length(&self) -> io::Result<u64> {
         self.inner.length()
     }

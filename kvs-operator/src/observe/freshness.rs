@@ -43,6 +43,11 @@ impl Freshness {
         self.map().remove(&key(gone));
     }
 
+    /// Forgets the object of that name, which is gone.
+    pub fn forget_name<K: Resource<DynamicType = ()>>(&self, namespace: &str, name: &str) {
+        self.map().remove(&(K::kind(&()).into_owned(), namespace.to_owned(), name.to_owned()));
+    }
+
     fn map(&self) -> MutexGuard<'_, HashMap<Key, u64>> {
         // The map is whole between any two calls, so a panic elsewhere did not break it.
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
@@ -78,6 +83,17 @@ mod tests {
         freshness.wrote(&at("9"));
         assert!(!freshness.is_current(&at("5")));
         assert!(freshness.is_current(&at("10")), "a later version holds the write too");
+        assert!(freshness.map().is_empty());
+    }
+
+    #[test]
+    fn an_object_that_is_gone_leaves_nothing() {
+        let freshness = Freshness::default();
+        freshness.wrote(&at("9"));
+        freshness.forget(&at("12"));
+        assert!(freshness.map().is_empty());
+        freshness.wrote(&at("9"));
+        freshness.forget_name::<ConfigMap>("shop", "orders-config");
         assert!(freshness.map().is_empty());
     }
 }

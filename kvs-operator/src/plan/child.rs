@@ -4,7 +4,10 @@ use std::fmt;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
+use kube::api::{DynamicObject, ObjectMeta};
 use serde_json::Value;
 
 use super::hash;
@@ -19,6 +22,14 @@ pub enum ChildKind {
     ConfigMap,
     /// How members and clients find the store.
     Service,
+    /// Who reaches the members.
+    NetworkPolicy,
+    /// How many members a drain must leave.
+    PodDisruptionBudget,
+    /// cert-manager's order for the store's certificate.
+    Certificate,
+    /// What tells Prometheus of the members.
+    PodMonitor,
     /// The members.
     StatefulSet,
     /// The volume of a member. A StatefulSet makes it; the operator only grows it.
@@ -33,9 +44,32 @@ impl ChildKind {
             Self::ServiceAccount => "ServiceAccount",
             Self::ConfigMap => "ConfigMap",
             Self::Service => "Service",
+            Self::NetworkPolicy => "NetworkPolicy",
+            Self::PodDisruptionBudget => "PodDisruptionBudget",
+            Self::Certificate => "Certificate",
+            Self::PodMonitor => "PodMonitor",
             Self::StatefulSet => "StatefulSet",
             Self::PersistentVolumeClaim => "PersistentVolumeClaim",
         }
+    }
+
+    /// The group and version of the kind.
+    #[must_use]
+    pub const fn api_version(self) -> &'static str {
+        match self {
+            Self::ServiceAccount | Self::ConfigMap | Self::Service | Self::PersistentVolumeClaim => "v1",
+            Self::NetworkPolicy => "networking.k8s.io/v1",
+            Self::PodDisruptionBudget => "policy/v1",
+            Self::Certificate => "cert-manager.io/v1",
+            Self::PodMonitor => "monitoring.coreos.com/v1",
+            Self::StatefulSet => "apps/v1",
+        }
+    }
+
+    /// Whether a store can be served without it.
+    #[must_use]
+    pub const fn is_optional(self) -> bool {
+        matches!(self, Self::NetworkPolicy | Self::PodDisruptionBudget | Self::Certificate | Self::PodMonitor)
     }
 }
 
@@ -54,6 +88,14 @@ pub enum Child {
     ConfigMap(Box<ConfigMap>),
     /// See [`ChildKind::Service`].
     Service(Box<Service>),
+    /// See [`ChildKind::NetworkPolicy`].
+    NetworkPolicy(Box<NetworkPolicy>),
+    /// See [`ChildKind::PodDisruptionBudget`].
+    PodDisruptionBudget(Box<PodDisruptionBudget>),
+    /// See [`ChildKind::Certificate`].
+    Certificate(Box<DynamicObject>),
+    /// See [`ChildKind::PodMonitor`].
+    PodMonitor(Box<DynamicObject>),
     /// See [`ChildKind::StatefulSet`].
     StatefulSet(Box<StatefulSet>),
 }
@@ -71,6 +113,22 @@ impl Child {
         Self::Service(Box::new(hashed(object)))
     }
 
+    pub(super) fn network_policy(object: NetworkPolicy) -> Self {
+        Self::NetworkPolicy(Box::new(hashed(object)))
+    }
+
+    pub(super) fn disruption_budget(object: PodDisruptionBudget) -> Self {
+        Self::PodDisruptionBudget(Box::new(hashed(object)))
+    }
+
+    pub(super) fn certificate(object: DynamicObject) -> Self {
+        Self::Certificate(Box::new(hashed(object)))
+    }
+
+    pub(super) fn pod_monitor(object: DynamicObject) -> Self {
+        Self::PodMonitor(Box::new(hashed(object)))
+    }
+
     pub(super) fn stateful_set(object: StatefulSet) -> Self {
         Self::StatefulSet(Box::new(hashed(object)))
     }
@@ -82,6 +140,10 @@ impl Child {
             Self::ServiceAccount(_) => ChildKind::ServiceAccount,
             Self::ConfigMap(_) => ChildKind::ConfigMap,
             Self::Service(_) => ChildKind::Service,
+            Self::NetworkPolicy(_) => ChildKind::NetworkPolicy,
+            Self::PodDisruptionBudget(_) => ChildKind::PodDisruptionBudget,
+            Self::Certificate(_) => ChildKind::Certificate,
+            Self::PodMonitor(_) => ChildKind::PodMonitor,
             Self::StatefulSet(_) => ChildKind::StatefulSet,
         }
     }
@@ -89,25 +151,26 @@ impl Child {
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
-        let metadata = match self {
+        self.metadata().name.as_deref().unwrap_or_default()
+    }
+
+    fn metadata(&self) -> &ObjectMeta {
+        match self {
             Self::ServiceAccount(object) => &object.metadata,
             Self::ConfigMap(object) => &object.metadata,
             Self::Service(object) => &object.metadata,
+            Self::NetworkPolicy(object) => &object.metadata,
+            Self::PodDisruptionBudget(object) => &object.metadata,
+            Self::Certificate(object) | Self::PodMonitor(object) => &object.metadata,
             Self::StatefulSet(object) => &object.metadata,
-        };
-        metadata.name.as_deref().unwrap_or_default()
+        }
     }
 
     /// The hash that its annotation holds.
     #[must_use]
     pub fn hash(&self) -> String {
-        let annotations = match self {
-            Self::ServiceAccount(object) => object.annotations(),
-            Self::ConfigMap(object) => object.annotations(),
-            Self::Service(object) => object.annotations(),
-            Self::StatefulSet(object) => object.annotations(),
-        };
-        annotations.get(names::APPLIED_HASH).cloned().unwrap_or_default()
+        let annotations = self.metadata().annotations.as_ref();
+        annotations.and_then(|annotations| annotations.get(names::APPLIED_HASH)).cloned().unwrap_or_default()
     }
 
     /// The object as JSON, with `apiVersion` and `kind`: the body of a server-side apply.
@@ -117,6 +180,9 @@ impl Child {
             Self::ServiceAccount(object) => serde_json::to_value(object),
             Self::ConfigMap(object) => serde_json::to_value(object),
             Self::Service(object) => serde_json::to_value(object),
+            Self::NetworkPolicy(object) => serde_json::to_value(object),
+            Self::PodDisruptionBudget(object) => serde_json::to_value(object),
+            Self::Certificate(object) | Self::PodMonitor(object) => serde_json::to_value(object),
             Self::StatefulSet(object) => serde_json::to_value(object),
         }
         .expect("a Kubernetes object always has a JSON form")

@@ -1,8 +1,9 @@
 //! Volumes that are smaller than the store asks for.
 //!
-//! What must hold: a claim is only ever raised. One that is larger, because a store of the same name had it before,
-//! stays as it is. A StatefulSet's claim template can't change, so the claims are raised one by one; a claim that the
-//! template makes anew begins at the old size and is raised in the next reconcile.
+//! What must hold: a claim is only ever raised, and only when it has its volume: before that the API server refuses it, and
+//! afterwards it is raised in the reconcile that its volume wakes. One that is larger, because a store of the same name had it before,
+//! stays as it is. A StatefulSet's claim template can't change, so the claims are raised one by one, before the StatefulSet
+//! is made again; a claim that the old template makes meanwhile begins at the old size and is raised in the next reconcile.
 
 use std::sync::Arc;
 
@@ -30,13 +31,17 @@ pub(super) fn find(store: &ValidStore, claims: &[Arc<PersistentVolumeClaim>]) ->
     let members = (0..store.members).map(|ordinal| names::claim(&store.name, ordinal));
     members
         .filter_map(|name| {
-            let claim =
-                claims.iter().find(|claim| claim.name_any() == name && claim.metadata.deletion_timestamp.is_none())?;
+            let claim = claims.iter().find(|claim| claim.name_any() == name && is_bound(claim))?;
             let from = requested(claim)?.clone();
             let smaller = Amount::parse(&from.0).is_ok_and(|amount| amount < wanted);
             smaller.then(|| Growth { claim: name, from, to: store.storage_size.clone() })
         })
         .collect()
+}
+
+/// Whether a claim has its volume, and stays.
+fn is_bound(claim: &PersistentVolumeClaim) -> bool {
+    claim.metadata.deletion_timestamp.is_none() && claim.spec.as_ref().is_some_and(|spec| spec.volume_name.is_some())
 }
 
 /// The size that a claim asks for.

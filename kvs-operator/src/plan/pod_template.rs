@@ -4,16 +4,19 @@
 //! the template changes only when the pod must restart, because any change of it restarts the pod.
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, PodSecurityContext, PodSpec,
-    PodTemplateSpec, Probe, SeccompProfile, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, KeyToPath, PodSecurityContext,
+    PodSpec, PodTemplateSpec, Probe, SeccompProfile, SecretVolumeSource, SecurityContext, TopologySpreadConstraint,
+    Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 use kvs_protocol::config::{ADMIN_PORT, CLIENT_PORT, PEER_PORT};
 
+use crate::access::{AUTHORITIES_KEY, CERTIFICATE_KEY, PRIVATE_KEY_KEY};
 use crate::names;
-use crate::validate::ValidStore;
+use crate::resource::Spread;
+use crate::validate::{ServerTls, ValidStore};
 
 /// The server in its image.
 pub const SERVER_BINARY: &str = "/kvs-server";
@@ -21,6 +24,18 @@ pub const SERVER_BINARY: &str = "/kvs-server";
 pub const CONFIG_MOUNT: &str = "/etc/kvs";
 /// The configuration's file name.
 pub const CONFIG_FILE: &str = "config.yaml";
+/// The volume of the configuration.
+pub const CONFIG_VOLUME: &str = "config";
+/// Where the token's file is mounted, where clients send one.
+pub const AUTH_MOUNT: &str = "/etc/kvs-auth";
+/// The token's file name.
+pub const AUTH_FILE: &str = "tokens";
+/// The volume of the token.
+pub const AUTH_VOLUME: &str = "auth";
+/// Where certificate and key are mounted, where clients speak TLS.
+pub const TLS_MOUNT: &str = "/etc/kvs-tls";
+/// The volume of certificate and key.
+pub const TLS_VOLUME: &str = "tls";
 /// Where the volume is mounted.
 pub const DATA_MOUNT: &str = "/var/lib/kvs";
 /// The data's folder in the volume. Not its top: a new ext4 file system has a folder `lost+found` there.
@@ -42,10 +57,13 @@ const TERMINATION_GRACE_SECONDS: i64 = 60;
 const STARTUP_FAILURES: i32 = 3600;
 /// The mode of files from a ConfigMap, 0644, which is the API server's default.
 const CONFIG_FILE_MODE: i32 = 0o644;
+/// The mode of files from a Secret, 0440: for the pod's group, which is the server's, and nobody else.
+const SECRET_FILE_MODE: i32 = 0o440;
 
 pub(super) fn build(store: &ValidStore, config_hash: &str) -> PodTemplateSpec {
     let hash = (names::CONFIG_HASH.to_owned(), config_hash.to_owned());
-    PodTemplateSpec {
+    let scheduling = &store.scheduling;
+    let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(names::labels(&store.name)),
             annotations: Some([hash].into()),
@@ -59,7 +77,11 @@ pub(super) fn build(store: &ValidStore, config_hash: &str) -> PodTemplateSpec {
             security_context: Some(pod_security()),
             containers: vec![container(store)],
             image_pull_secrets: (!store.image_pull_secrets.is_empty()).then(|| store.image_pull_secrets.clone()),
-            volumes: Some(vec![config_volume(store)]),
+            volumes: Some(volumes(store)),
+            node_selector: scheduling.node_selector.clone(),
+            tolerations: scheduling.tolerations.clone(),
+            affinity: scheduling.affinity.clone(),
+            priority_class_name: scheduling.priority_class_name.clone(),
             topology_spread_constraints: spread(store),
             termination_grace_period_seconds: Some(TERMINATION_GRACE_SECONDS),
             restart_policy: Some("Always".to_owned()),
@@ -67,7 +89,8 @@ pub(super) fn build(store: &ValidStore, config_hash: &str) -> PodTemplateSpec {
             scheduler_name: Some("default-scheduler".to_owned()),
             ..PodSpec::default()
         }),
-    }
+    };
+    store.overlay.lay_over(template)
 }
 
 fn container(store: &ValidStore) -> Container {
@@ -90,21 +113,27 @@ fn container(store: &ValidStore) -> Container {
         security_context: Some(container_security()),
         termination_message_path: Some(TERMINATION_LOG.to_owned()),
         termination_message_policy: Some("File".to_owned()),
-        volume_mounts: Some(vec![
-            VolumeMount {
-                name: "config".to_owned(),
-                mount_path: CONFIG_MOUNT.to_owned(),
-                read_only: Some(true),
-                ..VolumeMount::default()
-            },
-            VolumeMount {
-                name: names::DATA_VOLUME.to_owned(),
-                mount_path: DATA_MOUNT.to_owned(),
-                ..VolumeMount::default()
-            },
-        ]),
+        volume_mounts: Some(volume_mounts(store)),
         ..Container::default()
     }
+}
+
+fn volume_mounts(store: &ValidStore) -> Vec<VolumeMount> {
+    let read_only = |name: &str, path: &str| VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    };
+    let data = VolumeMount {
+        name: names::DATA_VOLUME.to_owned(),
+        mount_path: DATA_MOUNT.to_owned(),
+        ..VolumeMount::default()
+    };
+    let mut mounts = vec![read_only(CONFIG_VOLUME, CONFIG_MOUNT), data];
+    mounts.extend(store.token_secret.is_some().then(|| read_only(AUTH_VOLUME, AUTH_MOUNT)));
+    mounts.extend(store.tls.is_some().then(|| read_only(TLS_VOLUME, TLS_MOUNT)));
+    mounts
 }
 
 fn port(name: &str, number: u16) -> ContainerPort {
@@ -133,7 +162,7 @@ fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
     }
 }
 
-fn pod_security() -> PodSecurityContext {
+pub(crate) fn pod_security() -> PodSecurityContext {
     PodSecurityContext {
         run_as_non_root: Some(true),
         run_as_user: Some(USER_ID),
@@ -146,7 +175,7 @@ fn pod_security() -> PodSecurityContext {
     }
 }
 
-fn container_security() -> SecurityContext {
+pub(crate) fn container_security() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
         read_only_root_filesystem: Some(true),
@@ -155,9 +184,39 @@ fn container_security() -> SecurityContext {
     }
 }
 
+/// Whole folders, never single files: Kubernetes swaps a changed Secret only where a folder of it is mounted.
+fn volumes(store: &ValidStore) -> Vec<Volume> {
+    let mut volumes = vec![config_volume(store)];
+    volumes.extend(
+        store.token_secret.as_ref().map(|token| secret_volume(AUTH_VOLUME, &token.name, &[(&token.key, AUTH_FILE)])),
+    );
+    volumes.extend(store.tls.as_ref().map(|ServerTls { secret, is_mutual, issuer: _ }| {
+        let own = [(CERTIFICATE_KEY, CERTIFICATE_KEY), (PRIVATE_KEY_KEY, PRIVATE_KEY_KEY)];
+        let authorities = is_mutual.then_some((AUTHORITIES_KEY, AUTHORITIES_KEY));
+        let items: Vec<_> = own.into_iter().chain(authorities).collect();
+        secret_volume(TLS_VOLUME, secret, &items)
+    }));
+    volumes
+}
+
+/// Some keys of a Secret as files.
+pub(crate) fn secret_volume(name: &str, secret: &str, items: &[(&str, &str)]) -> Volume {
+    let item = |(key, path): &(&str, &str)| KeyToPath { key: (*key).to_owned(), path: (*path).to_owned(), mode: None };
+    Volume {
+        name: name.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret.to_owned()),
+            items: Some(items.iter().map(item).collect()),
+            default_mode: Some(SECRET_FILE_MODE),
+            optional: None,
+        }),
+        ..Volume::default()
+    }
+}
+
 fn config_volume(store: &ValidStore) -> Volume {
     Volume {
-        name: "config".to_owned(),
+        name: CONFIG_VOLUME.to_owned(),
         config_map: Some(ConfigMapVolumeSource {
             name: names::config_map(&store.name),
             default_mode: Some(CONFIG_FILE_MODE),
@@ -167,18 +226,32 @@ fn config_volume(store: &ValidStore) -> Volume {
     }
 }
 
-/// Members prefer different nodes, so that one node's death costs one member. One member has nothing to spread.
+/// Members keep apart, so that one node's death costs one member. One member has nothing to keep apart from. A
+/// constraint that a person gave for the same topology and the same rigour takes the place of ours, because a pod can't
+/// have both.
 fn spread(store: &ValidStore) -> Option<Vec<TopologySpreadConstraint>> {
-    (store.members > 1).then(|| {
-        vec![TopologySpreadConstraint {
-            max_skew: 1,
-            topology_key: "kubernetes.io/hostname".to_owned(),
-            when_unsatisfiable: "ScheduleAnyway".to_owned(),
-            label_selector: Some(LabelSelector {
-                match_labels: Some(names::selector_labels(&store.name)),
-                match_expressions: None,
-            }),
-            ..TopologySpreadConstraint::default()
-        }]
-    })
+    let scheduling = &store.scheduling;
+    let when_unsatisfiable = match scheduling.spread {
+        Spread::Preferred => Some("ScheduleAnyway"),
+        Spread::Required => Some("DoNotSchedule"),
+        Spread::Disabled => None,
+    };
+    let ours = when_unsatisfiable.filter(|_| store.members > 1).map(|when_unsatisfiable| TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: scheduling.topology_key.clone(),
+        when_unsatisfiable: when_unsatisfiable.to_owned(),
+        label_selector: Some(LabelSelector {
+            match_labels: Some(names::selector_labels(&store.name)),
+            match_expressions: None,
+        }),
+        ..TopologySpreadConstraint::default()
+    });
+    let given = scheduling.topology_spread_constraints.clone().unwrap_or_default();
+    let replaces = |ours: &TopologySpreadConstraint| {
+        given.iter().any(|given| {
+            (&given.topology_key, &given.when_unsatisfiable) == (&ours.topology_key, &ours.when_unsatisfiable)
+        })
+    };
+    let all: Vec<_> = ours.filter(|ours| !replaces(ours)).into_iter().chain(given.iter().cloned()).collect();
+    (!all.is_empty()).then_some(all)
 }

@@ -10,24 +10,32 @@ use kvs_protocol::config::{ADMIN_PORT, CLIENT_PORT, PEER_PORT};
 use super::pod_template::{ADMIN_PORT_NAME, CLIENT_PORT_NAME, PEER_PORT_NAME};
 use super::service_account::metadata;
 use crate::names;
-use crate::resource::ServiceType;
+use crate::resource::{ServiceOptions, ServiceType};
 use crate::validate::ValidStore;
 
 /// The Service that clients use: ready members only.
 pub(super) fn build_client(store: &ValidStore) -> Service {
     let mut metadata = metadata(store, store.name.clone());
-    metadata.annotations = store.service.annotations.clone().filter(|annotations| !annotations.is_empty());
-    let service_type = store.service.service_type;
-    let outside = service_type != ServiceType::ClusterIp;
+    let ServiceOptions {
+        service_type,
+        annotations,
+        port: _,
+        internal_traffic_policy,
+        external_traffic_policy,
+        load_balancer_source_ranges,
+    } = &store.service;
+    metadata.annotations = annotations.clone().filter(|annotations| !annotations.is_empty());
+    let outside = *service_type != ServiceType::ClusterIp;
     Service {
         metadata,
         spec: Some(ServiceSpec {
             type_: Some(service_type.as_str().to_owned()),
             selector: Some(names::selector_labels(&store.name)),
-            ports: Some(vec![port(CLIENT_PORT_NAME, CLIENT_PORT)]),
+            ports: Some(vec![port(CLIENT_PORT_NAME, store.service_port)]),
             session_affinity: Some("None".to_owned()),
-            internal_traffic_policy: Some("Cluster".to_owned()),
-            external_traffic_policy: outside.then(|| "Cluster".to_owned()),
+            internal_traffic_policy: Some(internal_traffic_policy.unwrap_or_default().as_str().to_owned()),
+            external_traffic_policy: outside.then(|| external_traffic_policy.unwrap_or_default().as_str().to_owned()),
+            load_balancer_source_ranges: load_balancer_source_ranges.clone().filter(|ranges| !ranges.is_empty()),
             ..ServiceSpec::default()
         }),
         status: None,

@@ -1,4 +1,4 @@
-//! The custom resource definition, as it is installed: what the derive gives, with the traces of Rust removed.
+//! The custom resource definitions, as they are installed: what the derive gives, with the traces of Rust removed.
 //!
 //! What must hold: an explicit null means "absent" (nothing is nullable); status has no defaults, or each write of it
 //! by another manager would be completed behind its back; the text is the same for the same types.
@@ -6,20 +6,22 @@
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-use super::KvsStore;
+use super::{KvsBackup, KvsBackupSchedule, KvsStore};
 
-/// The definition of `KvsStore` as YAML, ready to be applied.
+/// The definitions of every kind of ours as YAML, ready to be applied.
 ///
 /// # Panics
 /// Never for the types of this crate: a test builds it.
 #[must_use]
-pub fn definition_yaml() -> String {
-    serde_yaml::to_string(&definition()).expect("JSON always has a YAML form")
+pub fn definitions_yaml() -> String {
+    let definitions = [definition::<KvsStore>(), definition::<KvsBackup>(), definition::<KvsBackupSchedule>()];
+    let texts = definitions.map(|definition| serde_yaml::to_string(&definition).expect("JSON always has a YAML form"));
+    texts.join("---\n")
 }
 
-/// The definition as JSON.
-pub(super) fn definition() -> Value {
-    let mut value = serde_json::to_value(KvsStore::crd()).expect("a definition is made of maps and strings");
+/// The definition of a kind as JSON.
+pub(super) fn definition<K: CustomResourceExt>() -> Value {
+    let mut value = serde_json::to_value(K::crd()).expect("a definition is made of maps and strings");
     value["metadata"]["labels"] = serde_json::json!({
         "app.kubernetes.io/name": "kvs-operator",
         "app.kubernetes.io/part-of": "aryavarth-kvs",

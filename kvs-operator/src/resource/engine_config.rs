@@ -16,6 +16,14 @@ pub struct EngineConfig {
     ))]
     pub compaction_threshold: Option<String>,
 
+    /// Memory in which sled keeps pages, such as 256Mi. Only for engine sled. Unset means 64Mi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20))]
+    #[x_kube(validation = Rule::new(
+        "isQuantity(self) && quantity(self).compareTo(quantity('1Mi')) >= 0 && quantity(self).compareTo(quantity('1Ti')) <= 0"
+    ).message("engineConfig.cacheCapacity must be a quantity of 1Mi to 1Ti, such as 256Mi"))]
+    pub cache_capacity: Option<String>,
+
     /// When an acknowledged write is on stable storage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sync_policy: Option<SyncPolicy>,

@@ -35,6 +35,9 @@ pub enum LogLevel {
 }
 
 impl LogLevel {
+    /// Every level.
+    pub const ALL: [Self; 5] = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+
     /// The word that the server's configuration uses.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -15,7 +15,8 @@ pub struct KvsStoreStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// Ready, Available, Progressing, Degraded, SpecAccepted and StorageResized.
+    /// Ready, Available, Progressing, Degraded, SpecAccepted, StorageResized, ConfigurationWarning, Paused and, with TLS,
+    /// TLSReady.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
@@ -48,9 +49,17 @@ pub struct KvsStoreStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<Endpoints>,
 
+    /// The certificate that clients meet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsStatus>,
+
     /// The volumes together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageStatus>,
+
+    /// The backup that the store began with, once its data was restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<Restored>,
 
     /// Each member with its volume claim.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -68,6 +77,18 @@ pub struct Endpoints {
     pub peers: String,
 }
 
+/// The certificate of a store.
+#[derive(JsonSchema, Deserialize, Serialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct TlsStatus {
+    /// The Secret that holds it.
+    pub secret_name: String,
+    /// When it ends; absent while it can't be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub not_after: Option<String>,
+}
+
 /// The volumes of a store.
 #[derive(JsonSchema, Deserialize, Serialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -80,6 +101,20 @@ pub struct StorageStatus {
     /// The class of the volumes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_class_name: Option<String>,
+}
+
+/// A backup that was restored.
+#[derive(JsonSchema, Deserialize, Serialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Restored {
+    /// The name of its KvsBackup.
+    pub backup: String,
+    /// Its SHA-256, which was verified.
+    pub sha256: String,
+    /// The volume claim that it lay on.
+    pub claim_name: String,
+    /// Its folder on the volume.
+    pub path: String,
 }
 
 /// One member of a store.
@@ -103,7 +138,7 @@ pub struct Member {
 }
 
 /// The conditions of the API conventions, keyed by type.
-fn conditions_schema(_generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+pub(super) fn conditions_schema(_generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "array",
         "maxItems": 16,

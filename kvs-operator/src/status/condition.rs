@@ -1,7 +1,7 @@
 //! Conditions, as the API conventions have them.
 //!
 //! What must hold: `lastTransitionTime` moves only when the status flips, or every reconcile would be a write; every
-//! type is there from the first visit on.
+//! type is there from the first visit on, except TLSReady in a store without TLS.
 
 use std::fmt;
 
@@ -22,6 +22,12 @@ pub enum ConditionType {
     SpecAccepted,
     /// Every volume has the size that the spec asks for.
     StorageResized,
+    /// The spec can be served and may surprise its owner.
+    ConfigurationWarning,
+    /// The operator only looks, because the spec asks for it.
+    Paused,
+    /// The certificate can be served and is valid. Only where the spec asks for TLS.
+    TlsReady,
 }
 
 impl ConditionType {
@@ -35,6 +41,9 @@ impl ConditionType {
             Self::Degraded => "Degraded",
             Self::SpecAccepted => "SpecAccepted",
             Self::StorageResized => "StorageResized",
+            Self::ConfigurationWarning => "ConfigurationWarning",
+            Self::Paused => "Paused",
+            Self::TlsReady => "TLSReady",
         }
     }
 }
@@ -47,7 +56,7 @@ impl fmt::Display for ConditionType {
 
 /// Finds a condition in a status.
 #[must_use]
-pub(super) fn find(conditions: &[Condition], condition: ConditionType) -> Option<&Condition> {
+pub(crate) fn find(conditions: &[Condition], condition: ConditionType) -> Option<&Condition> {
     conditions.iter().find(|candidate| candidate.type_ == condition.as_str())
 }
 

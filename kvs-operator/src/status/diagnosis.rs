@@ -22,6 +22,9 @@ pub struct Fault {
     pub message: String,
 }
 
+/// Restarts from which on they are a loop: once is an accident.
+const LOOP_RESTARTS: i32 = 2;
+
 /// The first fault of the members or of their volumes.
 pub(super) fn find(pods: &[Arc<Pod>], claims: &[Arc<PersistentVolumeClaim>]) -> Option<Fault> {
     pods.iter().find_map(|pod| of_pod(pod)).or_else(|| claims.iter().find_map(|claim| of_claim(claim)))
@@ -42,15 +45,46 @@ fn of_claim(claim: &PersistentVolumeClaim) -> Option<Fault> {
 
 /// Whether a member answers.
 pub(super) fn is_ready(pod: &Pod) -> bool {
-    pod.metadata.deletion_timestamp.is_none() && condition(pod, "Ready").is_some_and(|(status, _)| status == "True")
+    pod.metadata.deletion_timestamp.is_none() && says_ready(pod)
+}
+
+fn says_ready(pod: &Pod) -> bool {
+    condition(pod, "Ready").is_some_and(|(status, _)| status == "True")
 }
 
 fn of_pod(pod: &Pod) -> Option<Fault> {
-    if is_ready(pod) || pod.metadata.deletion_timestamp.is_some() {
-        return None;
-    }
     let name = pod.name_any();
     let fault = |reason, problem: String| Some(Fault { reason, message: format!("{name}: {problem}") });
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("(none)");
+    if pod.metadata.deletion_timestamp.is_some() {
+        // Kubernetes gave the node up. The pod's name, and so its successor, waits for the node's word that it ended.
+        return (is_given_up(pod) && !says_ready(pod)).then(|| Fault {
+            reason: "NodeLost",
+            message: format!(
+                "{name}: node {node} is given up and does not say that the pod ended; if the node is off for certain, let \
+                 the pod go with kubectl taint nodes {node} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+            ),
+        });
+    }
+    if is_ready(pod) {
+        return None;
+    }
+    // The node's own word is that the containers are ready, and nobody but Kubernetes takes that back, unless the pod asks
+    // for more.
+    let waits_for_gate = matches!(condition(pod, "Ready"), Some((_, Some(("ReadinessGatesNotReady", _)))));
+    if !waits_for_gate && condition(pod, "ContainersReady").is_some_and(|(status, _)| status == "True") {
+        return fault(
+            "NodeSilent",
+            format!(
+                "node {node} does not answer, so the pod is taken out of the Service; see kubectl describe node {node}"
+            ),
+        );
+    }
+    let crash_loop =
+        || fault("CrashLoop", format!("the server ends without a cause; see kubectl logs --previous {name}"));
+    if let Some(TerminationMessage { cause, text }) = restore_end(pod) {
+        return fault(reason_of(cause), text);
+    }
     if let Some(server) = server_status(pod) {
         if let Some(terminated) = last_end(server) {
             let message = terminated.message.as_deref().and_then(TerminationMessage::parse);
@@ -78,11 +112,10 @@ fn of_pod(pod: &Pod) -> Option<Fault> {
                     format!("the node can't start the server; see kubectl describe pod {name}"),
                 );
             }
-            Some("CrashLoopBackOff") => {
-                return fault(
-                    "CrashLoop",
-                    format!("the server ends without a cause; see kubectl logs --previous {name}"),
-                );
+            Some("CrashLoopBackOff") => return crash_loop(),
+            // Between two ends it runs for a while, which is the same loop.
+            _ if last_end(server).is_some() && server.restart_count >= LOOP_RESTARTS => {
+                return crash_loop();
             }
             _ => {}
         }
@@ -96,6 +129,16 @@ fn of_pod(pod: &Pod) -> Option<Fault> {
     None
 }
 
+/// Whether Kubernetes deletes a pod because of its node.
+fn is_given_up(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|condition| {
+        condition.type_ == "DisruptionTarget"
+            && condition.status == "True"
+            && condition.reason.as_deref() == Some("DeletionByTaintManager")
+    })
+}
+
 /// The word for a server's own words.
 const fn reason_of(cause: TerminationCause) -> &'static str {
     match cause {
@@ -103,6 +146,7 @@ const fn reason_of(cause: TerminationCause) -> &'static str {
         TerminationCause::Poisoned => "StorePoisoned",
         TerminationCause::ForeignVolume => "ForeignVolume",
         TerminationCause::WrongEngine => "WrongEngine",
+        TerminationCause::BackupDamaged => "BackupDamaged",
         TerminationCause::Configuration => "ConfigurationRefused",
         TerminationCause::Failure => "ServerFailed",
     }
@@ -111,6 +155,13 @@ const fn reason_of(cause: TerminationCause) -> &'static str {
 fn server_status(pod: &Pod) -> Option<&ContainerStatus> {
     let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
     statuses.iter().find(|status| status.name == names::SERVER_CONTAINER)
+}
+
+/// What the container that restores a backup said, when it could not.
+fn restore_end(pod: &Pod) -> Option<TerminationMessage> {
+    let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
+    let restore = statuses.iter().find(|status| status.name == names::RESTORE_CONTAINER)?;
+    last_end(restore)?.message.as_deref().and_then(TerminationMessage::parse)
 }
 
 /// How the server ended last, unless it ended well.
@@ -177,6 +228,23 @@ mod tests {
     }
 
     #[test]
+    fn a_backup_that_could_not_be_restored_is_the_cause_in_every_round() {
+        let end = "terminated: {exitCode: 65, message: 'backupDamaged: /backups/a/MANIFEST: it differs'}";
+        for state in [
+            format!("state: {{{end}}}"),
+            format!("state: {{waiting: {{reason: CrashLoopBackOff}}}}, lastState: {{{end}}}"),
+        ] {
+            let status = format!(
+                "{{initContainerStatuses: [{{name: kvs-restore, image: i, imageID: '', ready: false, restartCount: 1, {state}}}], \
+                 containerStatuses: [{{name: kvs-server, image: i, imageID: '', ready: false, restartCount: 0, state: {{waiting: {{reason: PodInitializing}}}}}}]}}"
+            );
+            let expected =
+                Fault { reason: "BackupDamaged", message: "orders-0: /backups/a/MANIFEST: it differs".into() };
+            assert_eq!(find_in(&pod(&status)), Some(expected), "{state}");
+        }
+    }
+
+    #[test]
     fn a_member_that_answers_has_no_fault() {
         let status = "{conditions: [{type: Ready, status: 'True'}], containerStatuses: [{name: kvs-server, image: i, imageID: '', ready: true, restartCount: 1, lastState: {terminated: {exitCode: 1, message: 'poisoned: disk'}}}]}";
         assert_eq!(find_in(&pod(status)), None);
@@ -184,11 +252,37 @@ mod tests {
 
     #[test]
     fn a_single_crash_is_no_fault_but_a_loop_is() {
-        assert_eq!(find_in(&pod(&server("state: {terminated: {exitCode: 137}}"))), None);
+        let once = server("state: {terminated: {exitCode: 137}}").replace("restartCount: 3", "restartCount: 1");
+        assert_eq!(find_in(&pod(&once)), None);
+        let running = server("state: {running: {}}, lastState: {terminated: {exitCode: 137}}");
+        assert_eq!(find_in(&pod(&running)).unwrap().reason, "CrashLoop", "the loop goes on while it runs");
+        let well = server("state: {running: {}}, lastState: {terminated: {exitCode: 0}}");
+        assert_eq!(find_in(&pod(&well)), None, "it ended well and starts");
         let looping = server("state: {waiting: {reason: CrashLoopBackOff}}, lastState: {terminated: {exitCode: 137}}");
         assert_eq!(find_in(&pod(&looping)).unwrap().reason, "CrashLoop");
         let memory = server("state: {terminated: {exitCode: 137, reason: OOMKilled}}");
         assert_eq!(find_in(&pod(&memory)).unwrap().reason, "OutOfMemory");
+    }
+
+    #[test]
+    fn a_node_that_is_silent_or_given_up_is_named() {
+        let silent = "{conditions: [{type: Ready, status: 'False'}, {type: ContainersReady, status: 'True'}]}";
+        let fault = find_in(&pod(silent)).unwrap();
+        assert_eq!(fault.reason, "NodeSilent");
+        let going = |reason: &str| {
+            let yaml = format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: orders-0, deletionTimestamp: '2026-01-01T00:00:00Z'}}\nspec: {{nodeName: n1, containers: []}}\nstatus: {{conditions: [{{type: Ready, status: 'False'}}, {{type: DisruptionTarget, status: 'True', reason: {reason}}}]}}"
+            );
+            vec![Arc::new(serde_yaml::from_str(&yaml).unwrap())]
+        };
+        let fault = find_in(&going("DeletionByTaintManager")).unwrap();
+        assert_eq!(fault.reason, "NodeLost");
+        assert!(
+            fault.message.contains("kubectl taint nodes n1 node.kubernetes.io/out-of-service"),
+            "{}",
+            fault.message
+        );
+        assert_eq!(find_in(&going("EvictionByEvictionAPI")), None, "a drain is no fault");
     }
 
     #[test]

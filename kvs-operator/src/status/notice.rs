@@ -60,15 +60,23 @@ pub(super) fn find(store: &KvsStore, observed: &Observed, status: &KvsStoreStatu
     notices
 }
 
-fn of_deeds(store: &KvsStore, observed: &Observed, deeds: &[Deed]) -> Vec<Notice> {
+pub(super) fn of_deeds(store: &KvsStore, observed: &Observed, deeds: &[Deed]) -> Vec<Notice> {
     use NoticeKind::Normal;
     let mut notices = Vec::new();
     let mut created = Vec::new();
     let is_new = is_new(store);
+    let is_recreated = ready_reason(store) == Some("RecreatingStatefulSet");
     for deed in deeds {
         match deed {
             Deed::Applied { kind, name, reason: WriteReason::Missing } if is_new => {
                 created.push(format!("{kind} {name}"))
+            }
+            // Told when it was deleted.
+            Deed::Applied { kind: ChildKind::StatefulSet, reason: WriteReason::Missing, .. } if is_recreated => {}
+            // One that is asked for since a change of the store, of the operator or of the cluster, or that was deleted.
+            Deed::Applied { kind, name, reason: WriteReason::Missing } if kind.is_optional() => {
+                let note = format!("{kind} {name} was not there and was made");
+                notices.push(Notice::new(Normal, "Created", "Apply", note).about(*kind, name));
             }
             Deed::Applied { kind, name, reason: WriteReason::Missing } => {
                 let note = format!("{kind} {name} was gone and was made again");
@@ -81,6 +89,20 @@ fn of_deeds(store: &KvsStore, observed: &Observed, deeds: &[Deed]) -> Vec<Notice
             Deed::Applied { kind, name, reason: WriteReason::Changed } => {
                 let note = format!("{kind} {name} follows a change of the store or of the operator");
                 notices.push(Notice::new(Normal, "Updated", "Apply", note).about(*kind, name));
+            }
+            Deed::Orphaned(recreation) => {
+                let note = format!(
+                    "StatefulSet {} is made again for volumes of {} instead of {}; its pods go on",
+                    recreation.name, recreation.to.0, recreation.from.0
+                );
+                notices.push(
+                    Notice::new(Normal, "RecreatingStatefulSet", "Grow", note)
+                        .about(ChildKind::StatefulSet, &recreation.name),
+                );
+            }
+            Deed::Removed { kind, name } => {
+                let note = format!("{kind} {name} is no longer asked for and was deleted");
+                notices.push(Notice::new(Normal, "Removed", "Delete", note).about(*kind, name));
             }
             Deed::Grown(growth) => {
                 let note = format!("{} grows from {} to {}", growth.claim, growth.from.0, growth.to.0);
@@ -109,13 +131,28 @@ fn of_deeds(store: &KvsStore, observed: &Observed, deeds: &[Deed]) -> Vec<Notice
 
 /// Whether the store never had its children: what is missing is then made, and not made again.
 fn is_new(store: &KvsStore) -> bool {
-    let conditions = store.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    find_condition(conditions, ConditionType::Ready).is_none_or(|ready| {
-        matches!(
-            ready.reason.as_str(),
-            "Creating" | "FormerStoreLeaving" | "NameTaken" | "SpecRefused" | "ApplyRefused"
-        )
+    ready_reason(store).is_none_or(|reason| match reason {
+        "Creating" | "FormerStoreLeaving" | "NameTaken" | "SpecRefused" | "ApplyRefused" => true,
+        // One that waits for its backup has none either.
+        "BackupMissing" | "BackupFailed" | "WaitingForBackup" => true,
+        // A store whose Secret is of no use has no pod before its first good one.
+        "SecretMissing"
+        | "SecretKeyMissing"
+        | "TokenUnusable"
+        | "CertManagerMissing"
+        | "CertificatePending"
+        | "CertificateUnusable"
+        | "CertificateMismatch" => true,
+        // Paused from its first day on it has no member yet, nor a volume of one.
+        "Paused" => store.status.as_ref().is_none_or(|status| status.members.is_empty()),
+        _ => false,
     })
+}
+
+/// Why the store was Ready or not when it was last looked at.
+fn ready_reason(store: &KvsStore) -> Option<&str> {
+    let conditions = store.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    find_condition(conditions, ConditionType::Ready).map(|ready| ready.reason.as_str())
 }
 
 fn of_conditions(before: &[Condition], status: &KvsStoreStatus) -> Vec<Notice> {
@@ -135,13 +172,35 @@ fn of_conditions(before: &[Condition], status: &KvsStoreStatus) -> Vec<Notice> {
     if let Some((_, now)) = changes(ConditionType::StorageResized).filter(|(_, now)| now.reason == "GrowthRefused") {
         notices.push(Notice::new(NoticeKind::Warning, &now.reason, "Grow", now.message.clone()));
     }
+    if let Some((Some(_), now)) = changes(ConditionType::StorageResized)
+        .filter(|(before, now)| now.status == "True" && before.is_some_and(|before| before.status == "False"))
+    {
+        notices.push(Notice::new(NoticeKind::Normal, "VolumeGrown", "Grow", now.message.clone()));
+    }
+    if let Some((_, now)) = changes(ConditionType::TlsReady).filter(|(_, now)| now.reason == "CertificateEndsSoon") {
+        notices.push(Notice::new(NoticeKind::Warning, &now.reason, "Observe", now.message.clone()));
+    }
+    if let Some((_, now)) = changes(ConditionType::ConfigurationWarning).filter(|(_, now)| now.status == "True") {
+        notices.push(Notice::new(NoticeKind::Warning, &now.reason, "Validate", now.message.clone()));
+    }
+    if let Some((before, now)) = changes(ConditionType::Paused) {
+        if now.status == "True" {
+            let note = "the operator only looks from now on, because reconcilePolicy is Paused".to_owned();
+            notices.push(Notice::new(NoticeKind::Normal, "Paused", "Pause", note));
+        } else if before.is_some_and(|before| before.status == "True") {
+            let note = "the operator keeps the store as its spec asks again".to_owned();
+            notices.push(Notice::new(NoticeKind::Normal, "Managed", "Pause", note));
+        }
+    }
     if let Some((before, now)) = changes(ConditionType::Ready) {
         let client = status.endpoints.as_ref().map(|endpoints| endpoints.client.as_str()).unwrap_or_default();
         let was_ready = before.is_some_and(|before| before.status == "True");
         if now.status == "True" {
             let note = format!("{}; clients connect to {client}", now.message);
             notices.push(Notice::new(NoticeKind::Normal, "Ready", "Observe", note));
-        } else if was_ready && notices.is_empty() {
+        } else if matches!(now.reason.as_str(), "Hibernating" | "Hibernated" | "Resuming")
+            || (was_ready && notices.is_empty())
+        {
             notices.push(Notice::new(NoticeKind::Normal, &now.reason, "Observe", now.message.clone()));
         }
     }
@@ -149,7 +208,7 @@ fn of_conditions(before: &[Condition], status: &KvsStoreStatus) -> Vec<Notice> {
 }
 
 /// At most [`NOTE_LIMIT_BYTES`], cut between two characters.
-fn shortened(mut note: String) -> String {
+pub(crate) fn shortened(mut note: String) -> String {
     if note.len() > NOTE_LIMIT_BYTES {
         let end = (0..=NOTE_LIMIT_BYTES).rev().find(|end| note.is_char_boundary(*end)).unwrap_or(0);
         note.truncate(end);

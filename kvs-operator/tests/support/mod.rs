@@ -54,6 +54,10 @@ pub(crate) fn put(observed: &mut Observed, child: Child) {
             observed.peers_service = Some(Arc::new(*object));
         }
         Child::Service(object) => observed.client_service = Some(Arc::new(*object)),
+        Child::NetworkPolicy(object) => observed.network_policy = Some(Arc::new(*object)),
+        Child::PodDisruptionBudget(object) => observed.disruption_budget = Some(Arc::new(*object)),
+        Child::Certificate(object) => observed.certificate = Some(Arc::new(*object)),
+        Child::PodMonitor(object) => observed.pod_monitor = Some(Arc::new(*object)),
         Child::StatefulSet(object) => observed.stateful_set = Some(Arc::new(*object)),
     }
 }

@@ -12,19 +12,19 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 
-use super::{Change, Request, RequestId, Verb};
+use super::options::{Flag, Options, put};
+use super::shape;
+use super::{Change, Condition, Request, RequestId, Verb, VerbName};
 use crate::error_code::ErrorCode;
 use crate::limits::MAX_BATCH_CHANGES;
 use crate::response::{Response, WireError};
 use crate::text::Base64;
 
-/// The words of the verbs, as an error lists them.
-const VERBS: &str = "`ping`, `get`, `exists`, `set`, `rm`, `batch`";
 /// How many characters of an unknown word an error repeats.
 const QUOTED_CHARACTERS: usize = 32;
 /// A string that stands where none may stand. serde's own word for it repeats the string: up to a whole line, escaped.
 /// So the visitors below are driven by `deserialize_any`, which asks them what they think of a string.
-const STRING: Unexpected<'static> = Unexpected::Other("string");
+pub(super) const STRING: Unexpected<'static> = Unexpected::Other("string");
 
 impl Request {
     /// Reads one line, without its line end.
@@ -33,6 +33,14 @@ impl Request {
     /// The response to send instead: [`ErrorCode::Malformed`] (then close), [`ErrorCode::InvalidRequest`] or
     /// [`ErrorCode::UnknownVerb`], with the request's id where it could be read.
     pub fn decode(line: &[u8]) -> Result<Self, Response> {
+        match shape::read(line) {
+            Some(verb) => Ok(Self { verb, id: None }),
+            None => Self::parse(line),
+        }
+    }
+
+    /// Reads a line of any spelling.
+    pub(super) fn parse(line: &[u8]) -> Result<Self, Response> {
         let envelope: Envelope = serde_json::from_slice(line).map_err(|error| refusal_of(&error, line))?;
         let Envelope { verb, id, unknown, changes } = envelope;
         let error = match (verb, unknown) {
@@ -45,15 +53,20 @@ impl Request {
                 WireError::new(ErrorCode::InvalidRequest, format!("unknown field {}", quoted(&word)))
             }
             (None, Some(word)) => {
-                let message = format!("unknown verb {}; use one of {VERBS}", quoted(&word));
+                let message = format!("unknown verb {}; use one of {}", quoted(&word), verbs());
                 WireError::new(ErrorCode::UnknownVerb, message)
             }
             (None, None) => {
-                WireError::new(ErrorCode::InvalidRequest, format!("a request has no verb; use one of {VERBS}"))
+                WireError::new(ErrorCode::InvalidRequest, format!("a request has no verb; use one of {}", verbs()))
             }
         };
         Err(Response { body: Err(error), id })
     }
+}
+
+/// The words of the verbs, as an error lists them.
+fn verbs() -> String {
+    VerbName::ALL.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// What a line that could not be decoded is answered with.
@@ -83,7 +96,7 @@ fn cause_of(error: &serde_json::Error) -> String {
 }
 
 /// The beginning of a word that a stranger chose, escaped.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let beginning: String = word.chars().take(QUOTED_CHARACTERS).collect();
     format!("`{}`", beginning.escape_debug())
 }
@@ -93,11 +106,19 @@ fn quoted(word: &str) -> String {
 #[serde(field_identifier, rename_all = "lowercase")]
 enum OuterName {
     Ping,
+    Auth,
     Get,
     Exists,
+    Length,
     Set,
+    Take,
     Rm,
     Batch,
+    Scan,
+    Count,
+    Clear,
+    Info,
+    Backup,
     Id,
     Unknown(String),
 }
@@ -147,17 +168,25 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
                     envelope.unknown.get_or_insert(word);
                     continue;
                 }
-                OuterName::Ping => {
-                    map.next_value_seed(Body { fields: Fields::None })?;
-                    Verb::Ping
-                }
-                OuterName::Get => Verb::Get { key: map.next_value_seed(Body { fields: Fields::Key })?.0 },
-                OuterName::Exists => Verb::Exists { key: map.next_value_seed(Body { fields: Fields::Key })?.0 },
-                OuterName::Rm => Verb::Remove { key: map.next_value_seed(Body { fields: Fields::Key })?.0 },
-                OuterName::Set => {
-                    let (key, value) = map.next_value_seed(Body { fields: Fields::KeyAndValue })?;
-                    Verb::Set { key, value }
-                }
+                OuterName::Ping => map.next_value_seed(Body { fields: Fields::None }).map(|_| Verb::Ping)?,
+                OuterName::Count => map.next_value_seed(Body { fields: Fields::None }).map(|_| Verb::Count)?,
+                OuterName::Clear => map.next_value_seed(Body { fields: Fields::None }).map(|_| Verb::Clear)?,
+                OuterName::Backup => map.next_value_seed(Body { fields: Fields::None }).map(|_| Verb::Backup)?,
+                OuterName::Get => Verb::Get { key: map.next_value_seed(Body { fields: Fields::Key })?.key },
+                OuterName::Exists => Verb::Exists { key: map.next_value_seed(Body { fields: Fields::Key })?.key },
+                OuterName::Length => Verb::Length { key: map.next_value_seed(Body { fields: Fields::Key })?.key },
+                OuterName::Take => Verb::Take { key: map.next_value_seed(Body { fields: Fields::Key })?.key },
+                OuterName::Rm => Verb::Remove { key: map.next_value_seed(Body { fields: Fields::Key })?.key },
+                OuterName::Set => match map.next_value_seed(Body { fields: Fields::KeyAndValue })? {
+                    BodyRead { key, value, condition: None, old: None } => Verb::Set { key, value },
+                    BodyRead { key, value, condition, old } => {
+                        let condition = condition.unwrap_or(Condition::Always);
+                        Verb::SetIf { key, value, condition, old: old.unwrap_or(false) }
+                    }
+                },
+                OuterName::Scan => map.next_value_seed(Options::Scan)?,
+                OuterName::Info => map.next_value_seed(Options::Info)?,
+                OuterName::Auth => map.next_value_seed(Options::Auth)?,
                 OuterName::Batch => {
                     let Changes { list, count } = map.next_value()?;
                     envelope.changes = count;
@@ -188,40 +217,50 @@ enum BodyName {
     Key64,
     Value,
     Value64,
+    If,
+    Old,
     Unknown(String),
 }
 
-/// Reads the object after a verb into key and value, which stay empty where the verb has none.
+/// What stands in the object after a verb. Key and value stay empty where the verb has none.
+struct BodyRead {
+    key: Vec<u8>,
+    value: Vec<u8>,
+    condition: Option<Condition>,
+    old: Option<bool>,
+}
+
+/// Reads the object after a verb.
 #[derive(Clone, Copy)]
 struct Body {
     fields: Fields,
 }
 
 impl<'de> DeserializeSeed<'de> for Body {
-    type Value = (Vec<u8>, Vec<u8>);
+    type Value = BodyRead;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<BodyRead, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Body {
-    type Value = (Vec<u8>, Vec<u8>);
+    type Value = BodyRead;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self.fields {
             Fields::None => "an empty object",
             Fields::Key => "an object with `key` (or `key64`)",
-            Fields::KeyAndValue => "an object with `key` (or `key64`) and `value` (or `value64`)",
+            Fields::KeyAndValue => "an object with `key` (or `key64`), `value` (or `value64`), `if` and `old`",
         })
     }
 
-    fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+    fn visit_str<E: Error>(self, _: &str) -> Result<BodyRead, E> {
         Err(E::invalid_type(STRING, &self))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut key, mut value) = (None, None);
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<BodyRead, A::Error> {
+        let (mut key, mut value, mut condition, mut old) = (None, None, None, None);
         while let Some(name) = map.next_key::<BodyName>()? {
             let (place, field) = match &name {
                 BodyName::Key | BodyName::Key64 if self.fields != Fields::None => (&mut key, "key"),
@@ -230,15 +269,23 @@ impl<'de> Visitor<'de> for Body {
                 BodyName::Key64 => return Err(self.unknown("key64")),
                 BodyName::Value => return Err(self.unknown("value")),
                 BodyName::Value64 => return Err(self.unknown("value64")),
+                BodyName::If if self.fields == Fields::KeyAndValue => {
+                    put(&mut condition, map.next_value_seed(If)?, "if")?;
+                    continue;
+                }
+                BodyName::Old if self.fields == Fields::KeyAndValue => {
+                    put(&mut old, map.next_value_seed(Flag("old"))?, "old")?;
+                    continue;
+                }
+                BodyName::If => return Err(self.unknown("if")),
+                BodyName::Old => return Err(self.unknown("old")),
                 BodyName::Unknown(word) => return Err(self.unknown(word)),
             };
             let bytes = match name {
                 BodyName::Key64 | BodyName::Value64 => map.next_value::<Base64>()?.0,
                 _ => map.next_value::<String>()?.into_bytes(),
             };
-            if place.replace(bytes).is_some() {
-                return Err(Error::duplicate_field(field));
-            }
+            put(place, bytes, field)?;
         }
         if key.is_none() && self.fields != Fields::None {
             return Err(Error::missing_field("key"));
@@ -246,13 +293,40 @@ impl<'de> Visitor<'de> for Body {
         if value.is_none() && self.fields == Fields::KeyAndValue {
             return Err(Error::missing_field("value"));
         }
-        Ok((key.unwrap_or_default(), value.unwrap_or_default()))
+        Ok(BodyRead { key: key.unwrap_or_default(), value: value.unwrap_or_default(), condition, old })
     }
 }
 
 impl Body {
     fn unknown<E: Error>(self, word: &str) -> E {
         E::custom(format_args!("unknown field {}, expected {}", quoted(word), Expected(self)))
+    }
+}
+
+/// Reads the condition of a set.
+struct If;
+
+impl<'de> DeserializeSeed<'de> for If {
+    type Value = Condition;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Condition, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for If {
+    type Value = Condition;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("`missing` or `present` for `if`")
+    }
+
+    fn visit_str<E: Error>(self, word: &str) -> Result<Condition, E> {
+        match word {
+            "missing" => Ok(Condition::Missing),
+            "present" => Ok(Condition::Present),
+            _ => Err(E::custom(format_args!("unknown condition {}; use `missing` or `present`", quoted(word)))),
+        }
     }
 }
 

@@ -18,6 +18,15 @@ pub enum RequestId {
     Text(String),
 }
 
+impl fmt::Display for RequestId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(formatter),
+            Self::Text(text) => formatter.pad(text),
+        }
+    }
+}
+
 /// Appends `,"id":..` when there is an id.
 pub(crate) fn write_id(out: &mut Vec<u8>, id: Option<&RequestId>) {
     if let Some(id) = id {

@@ -5,6 +5,8 @@
 pub(crate) enum Ending {
     /// The client closed it.
     Client,
+    /// The client said that it goes.
+    Quit,
     /// The client sent what can't be read.
     Protocol,
     /// The client was idle, or too slow in sending a line.
@@ -13,6 +15,10 @@ pub(crate) enum Ending {
     Unread,
     /// There was no memory for the client's large line.
     Busy,
+    /// No TLS was agreed on.
+    Tls,
+    /// The client did not authenticate in time, or failed too often.
+    Unauthenticated,
     /// The server is ending.
     Drain,
     /// Reading or writing failed.
@@ -20,16 +26,29 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Client, Self::Protocol, Self::Timeout, Self::Unread, Self::Busy, Self::Drain, Self::Error];
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Client,
+        Self::Quit,
+        Self::Protocol,
+        Self::Timeout,
+        Self::Unread,
+        Self::Busy,
+        Self::Tls,
+        Self::Unauthenticated,
+        Self::Drain,
+        Self::Error,
+    ];
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",
+            Self::Quit => "quit",
             Self::Protocol => "protocol",
             Self::Timeout => "timeout",
             Self::Unread => "unread",
             Self::Busy => "busy",
+            Self::Tls => "tls",
+            Self::Unauthenticated => "unauthenticated",
             Self::Drain => "drain",
             Self::Error => "error",
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::limits::{SLOWEST_RATE_BYTES, WRITE_DEADLINE};
+use crate::limits::SLOWEST_RATE_BYTES;
 
 /// Encoded answers.
 #[derive(Debug, Default)]
@@ -78,8 +78,8 @@ impl Output {
     }
 
     /// Until when the client must have taken what was there when it stopped taking.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.clock.as_ref().map(|clock| clock.since + WRITE_DEADLINE + time_for(clock.total))
+    pub(super) fn deadline(&self, write_deadline: Duration) -> Option<Instant> {
+        self.clock.as_ref().map(|clock| clock.since + write_deadline + time_for(clock.total))
     }
 
     /// Gives back the memory of an output that is empty.
@@ -98,6 +98,7 @@ pub(super) const fn time_for(bytes: usize) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::WRITE_DEADLINE;
 
     #[test]
     fn an_output_that_is_never_empty_does_not_grow() {
@@ -116,16 +117,24 @@ mod tests {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
         let mut output = Output::default();
-        assert_eq!(output.deadline(), None);
+        assert_eq!(output.deadline(WRITE_DEADLINE), None);
         output.tail().extend_from_slice(&[0; 100]);
         output.is_blocked(began);
         output.tail().extend_from_slice(&[0; 100]);
         output.take(99, at(5));
         output.is_blocked(at(5));
-        assert_eq!(output.deadline(), Some(began + WRITE_DEADLINE), "a byte of the first hundred is left");
+        assert_eq!(
+            output.deadline(WRITE_DEADLINE),
+            Some(began + WRITE_DEADLINE),
+            "a byte of the first hundred is left"
+        );
         output.take(1, at(6));
-        assert_eq!(output.deadline(), Some(at(6) + WRITE_DEADLINE), "the second hundred has its own time");
+        assert_eq!(
+            output.deadline(WRITE_DEADLINE),
+            Some(at(6) + WRITE_DEADLINE),
+            "the second hundred has its own time"
+        );
         output.take(100, at(7));
-        assert_eq!(output.deadline(), None);
+        assert_eq!(output.deadline(WRITE_DEADLINE), None);
     }
 }

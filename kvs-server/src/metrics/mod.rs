@@ -5,10 +5,14 @@
 
 pub mod catalogue;
 mod engine;
+mod load;
 mod pool;
 mod registry;
+mod reload;
 mod requests;
+mod tls;
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use kvs_engine::Stats;
@@ -18,13 +22,16 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, TextEncoder};
 use crate::admin::ADMIN_ENDINGS;
 use crate::connection::Ending;
 use crate::health::{Health, State};
-use crate::limits::{MAX_ADMIN_CONNECTIONS, MAX_CONNECTIONS};
+use crate::limits::MAX_ADMIN_CONNECTIONS;
 use crate::pool::PoolFigures;
+use crate::repeated::Repeated;
 use registry::Builder;
 
 pub(crate) use engine::EngineMetrics;
 pub(crate) use pool::PoolMetrics;
+pub(crate) use reload::ReloadMetrics;
 pub(crate) use requests::RequestMetrics;
+pub(crate) use tls::TlsMetrics;
 
 /// Everything that the server exports.
 pub(crate) struct Metrics {
@@ -38,12 +45,31 @@ pub(crate) struct Metrics {
     pub(crate) sent_bytes: IntCounter,
     pub(crate) pool: PoolMetrics,
     pub(crate) engine: EngineMetrics,
+    pub(crate) tls: TlsMetrics,
+    pub(crate) reload: ReloadMetrics,
+    /// Failed attempts to authenticate.
+    pub(crate) auth_failures: IntCounter,
+    /// Requests refused for want of authentication or of a role.
+    pub(crate) auth_refusals: IntCounter,
     in_flight_bytes: IntGauge,
     in_flight_limit: IntGauge,
+    disk_capacity_bytes: IntGauge,
+    disk_available_bytes: IntGauge,
+    poisoned: IntGauge,
+    last_failure: IntGauge,
     ready: IntGauge,
     draining: IntGauge,
     /// Held while figures are copied and the text is made, so that two scrapes don't mix.
     scrape: Mutex<()>,
+    /// The names of all that is exported, those without a series so far included.
+    names: BTreeSet<&'static str>,
+}
+
+/// The names of all that a server exports, for whoever holds them against the catalogue.
+#[must_use]
+pub fn registered_metrics() -> BTreeSet<&'static str> {
+    let labels = Labels { engine: EngineName::Kvs, pool: PoolStrategy::Inline, sync: SyncMode::Always };
+    Metrics::new(labels, 1).names
 }
 
 /// What the server runs on, as labels.
@@ -61,6 +87,11 @@ pub(crate) struct Figures {
     pub(crate) pool: PoolFigures,
     pub(crate) in_flight_bytes: usize,
     pub(crate) in_flight_limit_bytes: usize,
+    /// Of the file system that the data lies on.
+    pub(crate) disk_capacity_bytes: u64,
+    pub(crate) disk_available_bytes: u64,
+    /// Whether the engine can't go on.
+    pub(crate) is_poisoned: bool,
 }
 
 /// What is counted at one listener.
@@ -68,6 +99,8 @@ pub(crate) struct ListenerMetrics {
     pub(crate) open: IntGauge,
     pub(crate) accepted: IntCounter,
     pub(crate) accept_errors: IntCounter,
+    /// Failed accepts, for the log.
+    pub(crate) failed: Repeated,
     closed: IntCounterVec,
     name: &'static str,
 }
@@ -81,7 +114,7 @@ impl ListenerMetrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(labels: Labels) -> Self {
+    pub(crate) fn new(labels: Labels, max_connections: usize) -> Self {
         let builder = Builder::default();
         let (open, limit) = (builder.gauges(&catalogue::CONNECTIONS), builder.gauges(&catalogue::CONNECTION_LIMIT));
         let accepted = builder.counters(&catalogue::CONNECTIONS_ACCEPTED);
@@ -95,11 +128,12 @@ impl Metrics {
                 open: open.with_label_values(&[name]),
                 accepted: accepted.with_label_values(&[name]),
                 accept_errors: accept_errors.with_label_values(&[name]),
+                failed: Repeated::default(),
                 closed: closed.clone(),
                 name,
             }
         };
-        let clients = listener("client", MAX_CONNECTIONS, &Ending::ALL.map(Ending::as_str));
+        let clients = listener("client", max_connections, &Ending::ALL.map(Ending::as_str));
         let admin = listener("admin", MAX_ADMIN_CONNECTIONS, &ADMIN_ENDINGS);
         builder.gauges(&catalogue::BUILD_INFO).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let running_on = [labels.engine.as_str(), labels.pool.as_str(), labels.sync.as_str()];
@@ -112,13 +146,27 @@ impl Metrics {
             sent_bytes: builder.counters(&catalogue::SENT_BYTES).with_label_values(&["client"]),
             pool: PoolMetrics::new(&builder, labels.pool),
             engine: EngineMetrics::new(&builder),
+            tls: TlsMetrics::new(&builder),
+            reload: ReloadMetrics::new(&builder),
+            auth_failures: builder.counter(&catalogue::AUTH_FAILURES),
+            auth_refusals: builder.counter(&catalogue::AUTH_REFUSALS),
             in_flight_bytes: builder.gauge(&catalogue::IN_FLIGHT_BYTES),
             in_flight_limit: builder.gauge(&catalogue::IN_FLIGHT_LIMIT),
+            disk_capacity_bytes: builder.gauge(&catalogue::ENGINE_DISK_CAPACITY_BYTES),
+            disk_available_bytes: builder.gauge(&catalogue::ENGINE_DISK_AVAILABLE_BYTES),
+            poisoned: builder.gauge(&catalogue::ENGINE_POISONED),
+            last_failure: builder.gauge(&catalogue::LAST_FAILURE_TIME),
             ready: builder.gauge(&catalogue::READY),
             draining: builder.gauge(&catalogue::DRAINING),
             scrape: Mutex::new(()),
+            names: builder.names(),
             registry: builder.finish(),
         }
+    }
+
+    /// A server of this folder ended because its engine could not go on, in seconds since 1970.
+    pub(crate) fn has_failed_at(&self, at_s: u64) {
+        self.last_failure.set(int(at_s));
     }
 
     /// The text that Prometheus reads.
@@ -128,6 +176,9 @@ impl Metrics {
         self.pool.copy(&figures.pool);
         self.in_flight_bytes.set(int(figures.in_flight_bytes));
         self.in_flight_limit.set(int(figures.in_flight_limit_bytes));
+        self.disk_capacity_bytes.set(int(figures.disk_capacity_bytes));
+        self.disk_available_bytes.set(int(figures.disk_available_bytes));
+        self.poisoned.set(i64::from(figures.is_poisoned));
         self.ready.set(i64::from(health.state() == State::Ready));
         self.draining.set(i64::from(health.state() == State::Draining));
         TextEncoder::new()

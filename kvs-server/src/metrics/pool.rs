@@ -42,6 +42,11 @@ impl PoolMetrics {
         }
     }
 
+    /// Seconds that jobs ran, jobs that ended, and how long they had waited.
+    pub(super) fn totals(&self) -> (f64, u64, &Histogram) {
+        (self.busy_seconds.get(), self.done.get() + self.panicked.get(), &self.waited)
+    }
+
     pub(super) fn copy(&self, figures: &PoolFigures) {
         self.workers.set(int(figures.workers));
         self.busy_workers.set(int(figures.busy_workers));

@@ -1,9 +1,12 @@
 //! `Builder`: makes and registers what the catalogue describes.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use prometheus::core::Collector;
 use prometheus::{
-    CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, exponential_buckets,
+    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, exponential_buckets,
 };
 
 use super::catalogue::{Kind, Metric};
@@ -11,16 +14,18 @@ use super::catalogue::{Kind, Metric};
 /// Why nothing here can fail: the catalogue is constant, and a test exports all of it.
 const CATALOGUE_IS_VALID: &str = "the catalogue's names are valid, and each is registered once";
 
-/// A registry that is being filled.
+/// A registry that is being filled, by one thread.
 #[derive(Default)]
 pub(super) struct Builder {
     registry: Registry,
+    /// The names so far.
+    names: RefCell<BTreeSet<&'static str>>,
 }
 
 impl Builder {
     pub(super) fn counters(&self, metric: &Metric) -> IntCounterVec {
         assert!(metric.kind == Kind::Counter, "{} is no counter", metric.name);
-        self.register(IntCounterVec::new(options(metric), metric.labels).expect(CATALOGUE_IS_VALID))
+        self.register(metric, IntCounterVec::new(options(metric), metric.labels).expect(CATALOGUE_IS_VALID))
     }
 
     pub(super) fn counter(&self, metric: &Metric) -> IntCounter {
@@ -30,12 +35,24 @@ impl Builder {
     /// A counter of seconds.
     pub(super) fn float_counters(&self, metric: &Metric) -> CounterVec {
         assert!(metric.kind == Kind::Counter, "{} is no counter", metric.name);
-        self.register(CounterVec::new(options(metric), metric.labels).expect(CATALOGUE_IS_VALID))
+        self.register(metric, CounterVec::new(options(metric), metric.labels).expect(CATALOGUE_IS_VALID))
+    }
+
+    /// A counter of seconds without labels.
+    pub(super) fn float_counter(&self, metric: &Metric) -> Counter {
+        self.float_counters(metric).with_label_values::<&str>(&[])
+    }
+
+    /// A gauge of seconds.
+    pub(super) fn float_gauge(&self, metric: &Metric) -> Gauge {
+        assert!(metric.kind == Kind::Gauge, "{} is no gauge", metric.name);
+        let gauges = self.register(metric, GaugeVec::new(options(metric), metric.labels).expect(CATALOGUE_IS_VALID));
+        gauges.with_label_values::<&str>(&[])
     }
 
     pub(super) fn gauges(&self, metric: &Metric) -> IntGaugeVec {
         assert!(metric.kind == Kind::Gauge, "{} is no gauge", metric.name);
-        self.register(IntGaugeVec::new(options(metric), metric.labels).expect(CATALOGUE_IS_VALID))
+        self.register(metric, IntGaugeVec::new(options(metric), metric.labels).expect(CATALOGUE_IS_VALID))
     }
 
     pub(super) fn gauge(&self, metric: &Metric) -> IntGauge {
@@ -46,7 +63,7 @@ impl Builder {
         let Kind::Histogram { first, factor, count } = metric.kind else { panic!("{} is no histogram", metric.name) };
         let buckets = exponential_buckets(first, factor, count).expect(CATALOGUE_IS_VALID);
         let options = HistogramOpts::from(options(metric)).buckets(buckets);
-        self.register(HistogramVec::new(options, metric.labels).expect(CATALOGUE_IS_VALID))
+        self.register(metric, HistogramVec::new(options, metric.labels).expect(CATALOGUE_IS_VALID))
     }
 
     pub(super) fn histogram(&self, metric: &Metric) -> Histogram {
@@ -60,7 +77,13 @@ impl Builder {
         self.registry
     }
 
-    fn register<C: Collector + Clone + 'static>(&self, collector: C) -> C {
+    /// What was registered so far.
+    pub(super) fn names(&self) -> BTreeSet<&'static str> {
+        self.names.borrow().clone()
+    }
+
+    fn register<C: Collector + Clone + 'static>(&self, metric: &Metric, collector: C) -> C {
+        self.names.borrow_mut().insert(metric.name);
         self.registry.register(Box::new(collector.clone())).expect(CATALOGUE_IS_VALID);
         collector
     }

@@ -30,6 +30,7 @@ pub use inline::InlinePool;
 pub use naive::NaivePool;
 pub use observer::{NoObserver, PoolObserver};
 pub use rayon::RayonPool;
+pub(crate) use running::job_times;
 pub use shared_queue::SharedQueuePool;
 
 /// The most worker threads of a pool: beyond this a machine switches between them more than it works.

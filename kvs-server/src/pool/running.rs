@@ -15,6 +15,13 @@ use super::{Busy, PoolFigures, PoolObserver};
 thread_local! {
     /// The pool whose job this thread is running, as the address of its [`Running`]; 0 outside a job.
     static CURRENT: Cell<usize> = const { Cell::new(0) };
+    /// When the job that this thread is running was admitted, and when it began.
+    static TIMES: Cell<Option<(Instant, Instant)>> = const { Cell::new(None) };
+}
+
+/// When the job that this thread is running was admitted to its pool, and when it began; `None` outside a job.
+pub(crate) fn job_times() -> Option<(Instant, Instant)> {
+    TIMES.get()
 }
 
 /// The jobs of one pool.
@@ -79,9 +86,11 @@ impl Running {
         let began = Instant::now();
         self.observer.began(began.duration_since(admitted));
         let outer = CURRENT.replace(std::ptr::from_ref(self).addr());
+        let outer_times = TIMES.replace(Some((admitted, began)));
         // The job owns all that it touches; what it shares with others is behind locks that outlive a panic.
         let outcome = catch_unwind(AssertUnwindSafe(job));
         CURRENT.set(outer);
+        TIMES.set(outer_times);
         self.observer.ended(began.elapsed(), outcome.is_err());
         self.forget();
     }

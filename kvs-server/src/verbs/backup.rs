@@ -1,4 +1,4 @@
-//! `kvs-server backup` and `kvs-server restore`.
+//! `kvs-server backup`.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -44,40 +44,6 @@ impl Backup {
                 out,
                 "backed up to {}: {records} records up to sequence {last_sequence}, {files} files of {bytes} bytes, {linked_files} of them linked",
                 self.to.display()
-            )
-            .map_err(printing)?;
-        }
-        Ok(Verdict::Sound)
-    }
-}
-
-/// See [`Verb::Restore`](super::Verb::Restore).
-#[derive(Debug, Args)]
-pub struct Restore {
-    #[command(flatten)]
-    folder: Folder,
-
-    /// The folder that `backup` wrote
-    #[arg(long, value_name = "DIR")]
-    from: PathBuf,
-
-    /// Prints the result as one JSON object
-    #[arg(long)]
-    json: bool,
-}
-
-impl Restore {
-    pub(crate) fn run(self, out: &mut dyn Write) -> Result<Verdict, ServerError> {
-        let folder = self.folder.new_of_kvs("restore")?;
-        let restored = kvs_engine::backup::restore(&self.from, &folder)?;
-        if self.json {
-            print_json(out, &restored)?;
-        } else {
-            let kvs_engine::backup::Restored { last_sequence, files, bytes, records } = restored;
-            writeln!(
-                out,
-                "restored into {}: {records} records up to sequence {last_sequence}, {files} files of {bytes} bytes, every one checked",
-                folder.display()
             )
             .map_err(printing)?;
         }

@@ -6,6 +6,7 @@
 mod backup;
 mod look;
 mod repair;
+mod restore;
 mod verify;
 
 use std::io::Write;
@@ -16,6 +17,7 @@ use kvs_engine::{KvsEngine, Options};
 use kvs_protocol::config::ServerConfig;
 use kvs_protocol::names::EngineName;
 
+use crate::config::ConfigVerb;
 use crate::data_folder::DataFolder;
 use crate::error::ServerError;
 use crate::settings::Settings;
@@ -39,20 +41,25 @@ pub enum Verb {
     Verify(verify::Verify),
     /// Says what can be saved of a damaged store, and what is lost; with --to, saves it into a new folder
     ///
-    /// Never changes the damaged folder. Of all intact records about a key the newest decides; so where a newer one is
+    /// Never changes the damaged folder; --replace gives it another name. Of all intact records about a key the newest decides; so where a newer one is
     /// damaged, an older value, or a removed key, can come back: the report says which. Exit code 0: nothing is lost,
     /// 65: something is.
     Repair(repair::Repair),
     /// Makes a backup of a store: a folder that can be verified, restored, or opened as a store
     Backup(backup::Backup),
     /// Makes a store out of a backup, after checking every byte of it
-    Restore(backup::Restore),
+    ///
+    /// The data folder must be empty or missing, and has its name when all is done. Where this backup made the folder
+    /// before, nothing is done, so that it can be called again. Exit code 65: the backup is damaged.
+    Restore(restore::Restore),
     /// Prints every entry as a line of JSON, which `kvs-client import` reads back
     Dump(look::Dump),
     /// Prints keys as lines of JSON, in no order
     Scan(look::Scan),
     /// Prints figures of a store
     Stats(look::Stats),
+    /// Checks a configuration file, or prints what the server would run with
+    Config(ConfigVerb),
     /// Opens a store, so that what a dead process left is recovered, makes it durable, and closes it
     Flush(look::Flush),
 }
@@ -83,6 +90,7 @@ impl Verb {
             Self::Dump(verb) => verb.run(out),
             Self::Scan(verb) => verb.run(out),
             Self::Stats(verb) => verb.run(out),
+            Self::Config(verb) => verb.run(out),
             Self::Flush(verb) => verb.run(out),
         }
     }

@@ -6,10 +6,16 @@
     reason = "each test file uses its part, and ends at the unexpected"
 )]
 
+pub mod certificates;
+pub mod document;
+pub mod resp;
+pub mod secure;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -22,6 +28,29 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a test waits for what must happen soon, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether `KVS_TORTURE=full` asks for the long version of a test.
+pub fn is_full() -> bool {
+    match std::env::var("KVS_TORTURE").as_deref() {
+        Err(_) | Ok("") => false,
+        Ok("full") => true,
+        Ok(other) => panic!("KVS_TORTURE is {other:?}; say KVS_TORTURE=full, or leave it out"),
+    }
+}
+
+/// Prints one line of figures, which the test runner would keep to itself if the test passes.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "    {line}");
+}
+
+/// Says that a story is over, also when it ends by a failure: its other threads would go on for ever.
+pub struct Over<'a>(pub &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
 
 /// Polls until there is something, or fails the test.
 pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -69,6 +98,11 @@ impl Process {
         let mut command = command();
         command.current_dir(folder).args(["--addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"]).args(arguments);
         Self::spawn(&mut command)
+    }
+
+    /// Starts a server in a folder at this address, and waits until it listens.
+    pub fn start_at(folder: &Path, addr: &str) -> Self {
+        Self::spawn(command().current_dir(folder).args(["--addr", addr]))
     }
 
     /// Starts a command that is a server, and waits until it listens.

@@ -12,39 +12,9 @@ use crate::figures::bulk_load;
 use crate::job::{Action, Job};
 use crate::measure::Metrics;
 use crate::peer::Name;
-use crate::row::Row;
+use crate::row::{Measured, Row};
+use crate::scale::Scale;
 use crate::{Result, machine};
-
-/// How much is done.
-#[derive(Debug, Clone, Copy)]
-pub struct Scale {
-    /// Divides every count.
-    divisor: u64,
-    /// Rounds, instead of each figure's own.
-    rounds: Option<usize>,
-}
-
-impl Scale {
-    /// The whole, or a twentieth of it.
-    pub fn new(is_quick: bool, rounds: Option<usize>) -> Self {
-        Self { divisor: if is_quick { 20 } else { 1 }, rounds: rounds.or(is_quick.then_some(1)) }
-    }
-
-    /// A count, divided.
-    pub fn count(self, count: u64) -> u64 {
-        (count / self.divisor).max(1)
-    }
-
-    /// A time in seconds; a quick run takes a quarter.
-    pub fn seconds(self, seconds: f64) -> f64 {
-        if self.divisor > 1 { seconds / 4.0 } else { seconds }
-    }
-
-    /// Rounds, where a figure has a number of its own.
-    pub fn rounds(self, rounds: usize) -> usize {
-        self.rounds.unwrap_or(rounds)
-    }
-}
 
 /// What figures share: the folder, the scale, and stores that more than one of them uses.
 pub struct Bench {
@@ -183,15 +153,6 @@ pub trait Figure {
     fn rows(&self) -> Vec<Row>;
 }
 
-/// What every store measured in every round, and how it failed if so.
-#[derive(Default)]
-pub struct Measured {
-    /// By store, in the order of rounds.
-    pub metrics: BTreeMap<Name, Vec<Metrics>>,
-    /// What did not work.
-    pub failures: Vec<String>,
-}
-
 /// Runs all rounds of a figure.
 pub fn run(figure: &dyn Figure, bench: &mut Bench, peers: &[Name]) -> Measured {
     let mut measured = Measured::default();
@@ -215,7 +176,7 @@ pub fn run(figure: &dyn Figure, bench: &mut Bench, peers: &[Name]) -> Measured {
                         round + 1,
                         start.elapsed().as_secs_f64()
                     );
-                    measured.metrics.entry(peer).or_default().push(metrics);
+                    measured.metrics.entry(peer.as_str().to_owned()).or_default().push(metrics);
                 }
                 Err(error) => {
                     eprintln!("  {} round {}: {peer} FAILED: {error}", figure.name(), round + 1);

@@ -48,8 +48,9 @@ pub fn load() -> f64 {
 /// What was measured on, in one line.
 pub fn description() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let information = read("/proc/cpuinfo");
+    // All of them, also those that this process is kept from.
+    let cores = information.lines().filter(|line| line.starts_with("processor")).count();
     let model =
         information.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split(": ").nth(1));
     let kernel = read("/proc/sys/kernel/osrelease");

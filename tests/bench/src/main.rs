@@ -1,16 +1,11 @@
 //! Measures the kvs engine beside its peers: same folder, same run, interleaved rounds. docs/benchmarks.md says what
 //! each figure means.
 
-mod data;
 mod figure;
 mod figures;
 mod job;
-mod machine;
-mod measure;
 mod peer;
 mod peers;
-mod report;
-mod row;
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,11 +14,11 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 
-use figure::{Bench, Scale};
-use peer::Name;
+use kvs_bench::scale::Scale;
+use kvs_bench::{Result, data, machine, measure, report, row, scale};
 
-/// What fails here fails the run: any error, with its text.
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+use figure::Bench;
+use peer::Name;
 
 #[derive(Parser)]
 #[command(about = "Measures the kvs engine beside its peers", args_conflicts_with_subcommands = true)]
@@ -109,7 +104,11 @@ fn run(run: &Run) -> Result<()> {
     println!("{}", report::table(&rows));
     println!("results: {}", results.display());
     if let Some(document) = &run.document {
-        report::document(document, &rows, &machine::description())?;
+        report::document(
+            document,
+            "make bench-engine",
+            &format!("{}\n\n{}", machine::description(), report::table(&rows)),
+        )?;
         println!("written into {}", document.display());
     }
     if failures.is_empty() { Ok(()) } else { Err(format!("not all was measured:\n{}", failures.join("\n")).into()) }

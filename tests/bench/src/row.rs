@@ -4,9 +4,19 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::figure::Measured;
 use crate::measure::Metrics;
-use crate::peer::Name;
+
+/// The name of our own store, with which all others are compared.
+pub const OURS: &str = "ours";
+
+/// What every store measured in every round, and how it failed if so.
+#[derive(Debug, Default)]
+pub struct Measured {
+    /// By store, in the order of rounds.
+    pub metrics: BTreeMap<String, Vec<Metrics>>,
+    /// What did not work.
+    pub failures: Vec<String>,
+}
 
 /// Which of two values is the better one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,10 +41,12 @@ pub enum Goal {
 }
 
 /// What a row shows.
+#[derive(Debug)]
 pub struct Row {
     name: String,
     unit: &'static str,
-    metric: &'static str,
+    metric: String,
+    prefix: String,
     better: Better,
     reach: Vec<Goal>,
     aim: Vec<Goal>,
@@ -43,7 +55,24 @@ pub struct Row {
 impl Row {
     /// A row without goals.
     pub fn new(name: &str, unit: &'static str, metric: &'static str, better: Better) -> Self {
-        Self { name: name.to_owned(), unit, metric, better, reach: Vec::new(), aim: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            unit,
+            metric: metric.to_owned(),
+            prefix: String::new(),
+            better,
+            reach: Vec::new(),
+            aim: Vec::new(),
+        }
+    }
+
+    /// The same row for one of several measurements of a round, whose metrics begin with this text; what is noted
+    /// beside it is that measurement's, too.
+    #[must_use]
+    pub fn of_part(mut self, prefix: &str) -> Self {
+        self.metric = format!("{prefix}{}", self.metric);
+        self.prefix = prefix.to_owned();
+        self
     }
 
     /// The same row with what is to be reached and what is aimed at.
@@ -56,24 +85,24 @@ impl Row {
 
     /// The row's values; `None` if ours has none.
     pub fn result(&self, measured: &Measured) -> Option<RowResult> {
-        let ours = measured.metrics.get(&Name::Ours)?;
+        let ours = measured.metrics.get(OURS)?;
         let mut spread = BTreeMap::new();
         let mut beside = BTreeMap::new();
         let (mut peers, mut ratio) = (BTreeMap::new(), BTreeMap::new());
         for (peer, rounds) in &measured.metrics {
-            let Some(value) = median(values(rounds, self.metric)) else { continue };
-            let name = peer.as_str().to_owned();
-            let all = values(rounds, self.metric);
+            let Some(value) = median(values(rounds, &self.metric)) else { continue };
+            let name = peer.clone();
+            let all = values(rounds, &self.metric);
             let bound = |start: f64, pick: fn(f64, f64) -> f64| rounded(all.iter().copied().fold(start, pick));
             spread.insert(name.clone(), [bound(f64::INFINITY, f64::min), bound(f64::NEG_INFINITY, f64::max)]);
-            beside.insert(name.clone(), Beside::of(rounds));
-            if *peer == Name::Ours {
+            beside.insert(name.clone(), Beside::of(rounds, &self.prefix));
+            if peer == OURS {
                 continue;
             }
             peers.insert(name.clone(), rounded(value));
             // Round by round, so that what slowed a whole round down slows no ratio down.
             let ratios = ours.iter().zip(rounds).filter_map(|(ours, theirs)| {
-                let (ours, theirs) = (*ours.get(self.metric)?, *theirs.get(self.metric)?);
+                let (ours, theirs) = (*ours.get(&self.metric)?, *theirs.get(&self.metric)?);
                 let ratio = if self.better == Better::Higher { ours / theirs } else { theirs / ours };
                 ratio.is_finite().then_some(ratio)
             });
@@ -81,7 +110,7 @@ impl Row {
                 ratio.insert(name, rounded(ratio_of_peer));
             }
         }
-        let value = median(values(ours, self.metric))?;
+        let value = median(values(ours, &self.metric))?;
         let loads = measured.metrics.values().flatten().filter_map(|metrics| metrics.get("load").copied());
         let is_met = |goals: &[Goal]| {
             let met: Vec<Option<bool>> = goals.iter().map(|goal| goal.is_met(value, &ratio)).collect();
@@ -137,7 +166,7 @@ impl std::fmt::Display for Goal {
     }
 }
 
-/// A row's values: one line of engine.jsonl. The first seven fields are what a reader needs.
+/// A row's values: one line of engine.jsonl or server.jsonl. The first seven fields are what a reader needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RowResult {
     /// What was measured.
@@ -185,16 +214,23 @@ pub struct Beside {
     /// The load average.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load: Option<f64>,
+    /// Resident memory at the end of the measurement, in MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resident_mib: Option<f64>,
 }
 
 impl Beside {
-    fn of(rounds: &[Metrics]) -> Self {
-        let of = |metric| median(values(rounds, metric)).map(rounded);
+    fn of(rounds: &[Metrics], prefix: &str) -> Self {
+        let of = |metric: &str| {
+            let part = values(rounds, &format!("{prefix}{metric}"));
+            median(if part.is_empty() { values(rounds, metric) } else { part }).map(rounded)
+        };
         Self {
             cpu_us_per_op: of("cpu_us"),
             device_bytes_per_op: of("device_bytes"),
             probe_us: of("probe_us"),
             load: of("load"),
+            resident_mib: of("resident_mib"),
         }
     }
 }
@@ -231,7 +267,7 @@ mod tests {
         let rounds = |values: &[f64]| {
             values.iter().map(|value| Metrics::from([("seconds".to_owned(), *value)])).collect::<Vec<_>>()
         };
-        let metrics = BTreeMap::from([(Name::Ours, rounds(ours)), (Name::Naive, rounds(heed))]);
+        let metrics = BTreeMap::from([(OURS.to_owned(), rounds(ours)), ("naive".to_owned(), rounds(heed))]);
         Measured { metrics, ..Measured::default() }
     }
 

@@ -120,6 +120,19 @@ impl Cluster {
         self.program(&self.settings.tools.join("promtool"))
     }
 
+    /// A line of shell as a person types it at the top of this repository, with kubectl, helm and kvs-client on the path
+    /// and this cluster as the current one.
+    #[must_use]
+    pub fn shell(&self, line: &str) -> Program {
+        let client = self.settings.kvs_client.parent().unwrap_or(Path::new("."));
+        let path = format!("{}:{}:/usr/bin:/bin", self.settings.tools.display(), client.display());
+        self.program(Path::new("/bin/bash"))
+            .args(["-euc", line])
+            .folder(repository())
+            .variable("PATH", path)
+            .variable("KUBECONFIG", &self.settings.kubeconfig)
+    }
+
     fn program(&self, path: &Path) -> Program {
         Program::new(path, self.home.path())
     }
@@ -129,9 +142,18 @@ impl Cluster {
     /// # Errors
     /// What Helm said.
     pub async fn install_operator(&self, generation: Helm) -> Result<(), Failure> {
+        self.install_operator_with(generation, &[]).await
+    }
+
+    /// The same with flags for Helm, such as `--set=replicas=0` for the definition and the rights alone.
+    ///
+    /// # Errors
+    /// What Helm said.
+    pub async fn install_operator_with(&self, generation: Helm, flags: &[&str]) -> Result<(), Failure> {
         self.helm(generation, OPERATOR_NAMESPACE)
             .args(["install", OPERATOR_RELEASE])
             .args([chart("kvs-operator")])
+            .args(flags)
             .args(["--wait", "--timeout", "150s"])
             .limit(Duration::from_secs(170))
             .succeed()
@@ -204,12 +226,28 @@ pub fn chart(name: &str) -> std::path::PathBuf {
 /// The resource as a person sees it: without the operator's Rust types.
 #[must_use]
 pub fn kvs_stores() -> ApiResource {
+    own_kind("KvsStore", "kvsstores")
+}
+
+/// The same of backups.
+#[must_use]
+pub fn kvs_backups() -> ApiResource {
+    own_kind("KvsBackup", "kvsbackups")
+}
+
+/// The same of schedules of backups.
+#[must_use]
+pub fn kvs_backup_schedules() -> ApiResource {
+    own_kind("KvsBackupSchedule", "kvsbackupschedules")
+}
+
+fn own_kind(kind: &str, plural: &str) -> ApiResource {
     ApiResource {
         group: "kvs.aryavarth.io".into(),
         version: "v1alpha1".into(),
         api_version: "kvs.aryavarth.io/v1alpha1".into(),
-        kind: "KvsStore".into(),
-        plural: "kvsstores".into(),
+        kind: kind.into(),
+        plural: plural.into(),
     }
 }
 

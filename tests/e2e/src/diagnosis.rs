@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(15);
 /// Everything that can be had; what can't be had says why.
 pub async fn of_namespace(namespace: &Namespace) -> String {
     let mut report = conditions(namespace).await;
-    let kinds = "kvsstores,statefulsets,pods,persistentvolumeclaims,services";
+    let kinds = "kvsstores,kvsbackups,kvsbackupschedules,jobs,statefulsets,pods,persistentvolumeclaims,services";
     report.push_str(&said(namespace.kubectl(["get", kinds, "--output", "wide"])).await);
     report.push_str(&said(namespace.kubectl(["get", "events", "--sort-by=.metadata.creationTimestamp"])).await);
     let pods = Api::<Pod>::namespaced(namespace.cluster.client.clone(), &namespace.name);
@@ -54,8 +54,9 @@ async fn conditions(namespace: &Namespace) -> String {
 
 /// What the operator said of this namespace.
 async fn operator_log(namespace: &Namespace) -> String {
-    let deployment = format!("deployment/{OPERATOR_RELEASE}");
-    let kubectl = namespace.cluster.kubectl(OPERATOR_NAMESPACE).args(["logs", &deployment, "--tail=2000"]);
+    // Of all its pods: who led at that time is not known here.
+    let selector = format!("app.kubernetes.io/instance={OPERATOR_RELEASE}");
+    let kubectl = namespace.cluster.kubectl(OPERATOR_NAMESPACE).args(["logs", "--selector", &selector, "--tail=2000"]);
     match kubectl.limit(LIMIT).succeed().await {
         Ok(log) => {
             let lines: Vec<&str> = log.lines().filter(|line| line.contains(&namespace.name)).collect();

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! cluster -> namespace -> store -> forward -> (kvs-protocol, admin)
+//! proxy -> operator_process: an operator before an API server that does not mean well (tests/faults)
 //! runner: one story after the other or side by side, diagnosis when one fails
 //! ```
 
@@ -14,8 +15,11 @@ pub mod cluster;
 pub mod diagnosis;
 mod failure;
 pub mod forward;
+pub mod kubelet;
 pub mod namespace;
+pub mod operator_process;
 pub mod process;
+pub mod proxy;
 pub mod runner;
 pub mod server_process;
 mod settings;

@@ -20,7 +20,7 @@ use crate::diagnosis;
 use crate::failure::Failure;
 use crate::namespace::Namespace;
 
-/// The longest that a story may take: none takes half of it on the slowest machine seen.
+/// The longest that a story may take unless it says otherwise: none takes half of it on the slowest machine seen.
 const STORY_LIMIT: Duration = Duration::from_secs(360);
 
 /// The longest that the diagnosis of a failed story may take.
@@ -34,6 +34,8 @@ pub struct Story {
     name: &'static str,
     /// The namespace that it makes and leaves; any other story gets one of its own that goes with it.
     lasting: Option<&'static str>,
+    /// The longest that it may take.
+    limit: Duration,
     tell: Box<dyn Fn(Namespace) -> LocalBoxFuture<'static, Told>>,
 }
 
@@ -43,13 +45,19 @@ impl Story {
     where
         F: Future<Output = Told> + 'static,
     {
-        Self { name, lasting: None, tell: Box::new(move |namespace| tell(namespace).boxed_local()) }
+        Self { name, lasting: None, limit: STORY_LIMIT, tell: Box::new(move |namespace| tell(namespace).boxed_local()) }
     }
 
     /// Makes this story the one that makes a namespace which others need.
     #[must_use]
     pub fn leaves(self, namespace: &'static str) -> Self {
         Self { lasting: Some(namespace), ..self }
+    }
+
+    /// Gives this story another limit than the usual one.
+    #[must_use]
+    pub fn within(self, limit: Duration) -> Self {
+        Self { limit, ..self }
     }
 
     /// Its name.
@@ -113,12 +121,12 @@ async fn tell_one(cluster: Rc<Cluster>, story: Story) -> (&'static str, bool) {
             return (name, false);
         }
     };
-    let told = timeout(STORY_LIMIT, AssertUnwindSafe((story.tell)(namespace.clone())).catch_unwind()).await;
+    let told = timeout(story.limit, AssertUnwindSafe((story.tell)(namespace.clone())).catch_unwind()).await;
     let cause = match told {
         Ok(Ok(Ok(()))) => None,
         Ok(Ok(Err(failure))) => Some(failure.to_string()),
         Ok(Err(panic)) => Some(panic_message(panic.as_ref())),
-        Err(_elapsed) => Some(format!("it is not done after {} s", STORY_LIMIT.as_secs())),
+        Err(_elapsed) => Some(format!("it is not done after {} s", story.limit.as_secs())),
     };
     let seconds = begin.elapsed().as_secs_f32();
     if let Some(cause) = &cause {

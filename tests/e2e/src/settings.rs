@@ -16,6 +16,8 @@ pub struct Settings {
     pub tools: PathBuf,
     /// The program kvs-client.
     pub kvs_client: PathBuf,
+    /// The program kvs-operator, for tests that run it as a process.
+    pub kvs_operator: PathBuf,
     /// Whether the namespaces of failed stories stay, for a person to look at.
     pub keep_failed: bool,
 }
@@ -37,7 +39,8 @@ impl Settings {
         let settings = Self {
             kubeconfig: present(state.join("kubeconfig"), "start the cluster first, with `make test`")?,
             audit_log: present(state.join("audit.log"), "start the cluster first, with `make test`")?,
-            kvs_client: kvs_client()?,
+            kvs_client: program("KVS_CLIENT", "kvs-client")?,
+            kvs_operator: program("KVS_OPERATOR", "kvs-operator")?,
             keep_failed: env::var_os("KVS_E2E_KEEP").is_some(),
             tools,
         };
@@ -58,16 +61,16 @@ fn folder(variable: &str, meaning: &str) -> Result<PathBuf, Failure> {
     Ok(repository().join(value))
 }
 
-/// What `KVS_CLIENT` names, else what cargo built beside this program.
-fn kvs_client() -> Result<PathBuf, Failure> {
-    let advice = "run `cargo build -p kvs-client`, or set KVS_CLIENT to the program";
-    if let Some(value) = env::var_os("KVS_CLIENT").filter(|value| !value.is_empty()) {
-        return present(repository().join(value), advice);
+/// What a variable names, else what cargo built beside this program.
+fn program(variable: &str, name: &str) -> Result<PathBuf, Failure> {
+    let advice = format!("run `cargo build -p {name}`, or set {variable} to the program");
+    if let Some(value) = env::var_os(variable).filter(|value| !value.is_empty()) {
+        return present(repository().join(value), &advice);
     }
     let own = env::current_exe().map_err(Failure::io("finding this program"))?;
     // target/PROFILE/deps/stories-HASH
     let profile = own.ancestors().nth(2).unwrap_or(Path::new("."));
-    present(profile.join("kvs-client"), advice)
+    present(profile.join(name), &advice)
 }
 
 fn present(path: PathBuf, advice: &str) -> Result<PathBuf, Failure> {

@@ -1,4 +1,4 @@
-//! Writes the seeds of the fuzz targets: what real stores leave in their folders. Run by `tests/bin/fuzz seeds`.
+//! Writes the seeds of the fuzz targets: what real stores leave in their folders, and what clients send. Run by `tests/bin/fuzz seeds`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -41,8 +41,43 @@ fn main() -> io::Result<()> {
         }
     }
     write("checkpoint", "one-entry", &[1, 8], &checkpoint_parts())?;
-    write("checkpoint", "none", &[1, 0], b"[]\n")
+    write("checkpoint", "none", &[1, 0], b"[]\n")?;
+    for (name, text) in REQUESTS {
+        write("json", name, b"", text.as_bytes())?;
+        write("connection", name, &[200], format!("{text}\n{{\"ping\":{{}}}}\n").as_bytes())?;
+    }
+    for (name, words) in COMMANDS {
+        let mut bytes = format!("*{}\r\n", words.len());
+        words.iter().for_each(|word| bytes.push_str(&format!("${}\r\n{word}\r\n", word.len())));
+        write("resp", name, &[3], bytes.as_bytes())?;
+        write("connection", &format!("resp-{name}"), &[200], bytes.as_bytes())?;
+    }
+    Ok(())
 }
+
+/// Requests and responses of JSON.
+const REQUESTS: &[(&str, &str)] = &[
+    ("get", r#"{"get":{"key":"k"},"id":7}"#),
+    ("set", r#"{"set":{"key":"k","value":"a\u0000b"}}"#),
+    ("set-if", r#"{"set":{"key64":"/w==","value":"v","if":"missing","old":true},"id":"b"}"#),
+    ("batch", r#"{"batch":[{"set":{"key":"a","value64":"AAE="}},{"rm":{"key":"b"}}]}"#),
+    ("scan", r#"{"scan":{"prefix":"a","cursor":"bm8","limit":10,"values":false}}"#),
+    ("info", r#"{"info":{"section":"server"}}"#),
+    ("clear", r#"{"clear":{}}"#),
+    ("page", r#"{"ok":{"entries":[{"key":"a","value":"1"},{"key64":"/w=="}],"cursor":"x"},"id":1}"#),
+    ("error", r#"{"error":{"code":"key_not_found","message":"Key not found"}}"#),
+];
+
+/// Commands of RESP2.
+const COMMANDS: &[(&str, &[&str])] = &[
+    ("get", &["GET", "k"]),
+    ("set", &["SET", "k", "v", "NX", "GET"]),
+    ("mset", &["MSET", "a", "1", "b", "2"]),
+    ("del", &["DEL", "a", "b", "c"]),
+    ("scan", &["SCAN", "0", "MATCH", "a[b-c]*?", "COUNT", "5"]),
+    ("hello", &["HELLO", "2", "AUTH", "u", "p", "SETNAME", "n"]),
+    ("command", &["COMMAND", "INFO", "get", "x"]),
+];
 
 /// A checkpoint of the target's store: two keys in the sealed segment.
 fn checkpoint_parts() -> Vec<u8> {

@@ -2,7 +2,7 @@
 //!
 //! | byte | meaning |
 //! |---|---|
-//! | 0 | 0: the rest is the file; else it is made of what follows, with lengths and checksums that fit |
+//! | 0 | 0: the rest is the file; else it is made of what follows, with lengths and checksums that fit; 3: of version 3, others: 2 |
 //! | 1 | the checkpoint's sequence |
 //! | 2… | up to a newline: what its last line says of segments, as JSON |
 //! | then | 13 bytes for each entry: shard (up to 15: that of this key, and its hash), hash, place; all little-endian |
@@ -22,14 +22,14 @@ const ENTRY_BYTES: usize = 13;
 
 fuzz_target!(|input: &[u8]| {
     let Some((&made, rest)) = input.split_first() else { return };
-    let file = if made == 0 { rest.to_vec() } else { made_of(rest) };
+    let file = if made == 0 { rest.to_vec() } else { made_of(rest, if made == 3 { 3 } else { 2 }) };
     let (storage, _) = two_segments();
     put(&storage, "CHECKPOINT", &file);
     store::check(&storage);
 });
 
 /// A checkpoint's file of the parts that an input gives.
-fn made_of(input: &[u8]) -> Vec<u8> {
+fn made_of(input: &[u8], version: u32) -> Vec<u8> {
     let Some((&sequence, rest)) = input.split_first() else { return Vec::new() };
     let sequence = u64::from(sequence);
     let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
@@ -48,19 +48,23 @@ fn made_of(input: &[u8]) -> Vec<u8> {
         count += 1;
     }
     let hash_key: String = HASH_KEY.iter().map(|byte| format!("{byte:02x}")).collect();
-    let head = format!(r#"{{"checkpoint":{{"version":2,"log":"{LOG}","hash_key":"{hash_key}"}}}}"#);
+    let head = format!(r#"{{"checkpoint":{{"version":{version},"log":"{LOG}","hash_key":"{hash_key}"}}}}"#);
     let mut file = fuzzing::line(sequence, sequence, head.as_bytes());
     for mut entries in shards {
         entries.sort_unstable();
-        let mut block = u32::try_from(entries.len()).expect("an input is short").to_le_bytes().to_vec();
-        entries.iter().for_each(|(hash, _)| block.extend(hash.to_le_bytes()));
-        entries.iter().for_each(|(_, place)| block.extend(place.to_le_bytes()));
-        file.extend(fuzzing::checksum(&block).to_le_bytes());
-        file.extend(block);
+        file.extend(if version == 2 { block_of_version_2(&entries) } else { fuzzing::block(&entries) });
     }
     let mut foot = format!(r#"{{"covered":{{"entries":{count},"segments":"#).into_bytes();
     foot.extend(segments);
     foot.extend(b"}}");
     file.extend(fuzzing::line(sequence, sequence, &foot));
     file
+}
+
+/// The entries of a shard as version 2 wrote them.
+fn block_of_version_2(entries: &[(u32, u64)]) -> Vec<u8> {
+    let mut block = u32::try_from(entries.len()).expect("an input is short").to_le_bytes().to_vec();
+    entries.iter().for_each(|(hash, _)| block.extend(hash.to_le_bytes()));
+    entries.iter().for_each(|(_, place)| block.extend(place.to_le_bytes()));
+    [&fuzzing::checksum(&block).to_le_bytes()[..], &block].concat()
 }

@@ -46,6 +46,8 @@ pub enum Fault {
     ForEver(Errno),
     /// A write takes half of its bytes, at least one; another call works.
     ShortWrite,
+    /// This write and all later ones take half of their bytes, at least one; another call works.
+    ShortWrites,
 }
 
 /// Which call, from 1, and what happens to it. Number 0 is no call: everything works, and calls are counted.
@@ -248,7 +250,7 @@ impl Tracer<'_> {
                 self.inside.insert(thread, AtExit::Fail(errno));
                 Ok(ptrace::setregs(thread, registers)?)
             }
-            Fault::ShortWrite | Fault::KillHalfway => {
+            Fault::ShortWrite | Fault::ShortWrites | Fault::KillHalfway => {
                 let dies = self.plan.fault == Fault::KillHalfway;
                 let Some(count) = calls::count_of_write(&registers).filter(|count| *count > 1) else {
                     return if dies { Ok(kill(self.pid, Signal::SIGKILL)?) } else { Ok(()) };
@@ -265,7 +267,7 @@ impl Tracer<'_> {
         if self.calls == self.plan.call {
             return true;
         }
-        let again = matches!(self.plan.fault, Fault::ForEver(_));
+        let again = matches!(self.plan.fault, Fault::ForEver(_) | Fault::ShortWrites);
         again && self.hit.as_ref().is_some_and(|hit| hit.call.name == name)
     }
 

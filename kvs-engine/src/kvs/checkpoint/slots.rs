@@ -86,3 +86,23 @@ fn a_slot_that_no_segment_can_have_costs_no_memory() {
     let unusable = read(&storage, &Folder::read(&storage).unwrap()).err();
     assert!(matches!(unusable, Some(Unusable::Damaged(_))), "{unusable:?}");
 }
+
+#[test]
+fn a_segment_that_is_listed_twice_makes_a_checkpoint_useless() {
+    let storage = folder(0);
+    let bytes = storage.open(&name_of(2)).unwrap().length().unwrap();
+    let index = Index::new(HashKey([7; 16]));
+    let hash = index.hash(b"new");
+    index.lock(hash).insert(hash, Location::new(0, bytes / 2, false, 100));
+    let file = storage.create("other").unwrap();
+    let mut writer = Writer::begin(file.as_ref(), 1, LOG, index.hash_key()).unwrap();
+    index.for_each_shard(|shard| {
+        writer.block(&shard.entries_from(0).collect::<Vec<_>>()).unwrap();
+    });
+    let listed = |slot| Covered { slot, id: 2, sealed_bytes: Some(bytes), kept_bytes: 0 };
+    writer.finish(vec![listed(0), listed(1)]).unwrap();
+    storage.rename("other", CHECKPOINT_NAME).unwrap();
+    // An entry of the first slot would name a segment that nobody has.
+    let store = KvStore::open_storage(Arc::new(storage), Options::default()).unwrap();
+    assert_eq!(store.get("new").unwrap(), Some("new".into()));
+}

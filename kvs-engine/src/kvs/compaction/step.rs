@@ -10,6 +10,7 @@
 //! | the manifest lists the output, not the inputs  | the new state; input files that are not listed: removed |
 //! | the index points into the output               | the new state                                         |
 //! | the inputs' files are removed                  | the new state                                         |
+//! | one of them is renamed and written again       | the new state; a file that is not listed: removed     |
 //!
 //! What must hold:
 //! * a record is dropped only if the record that made it dead is durable: hence the sync before the manifest changes;
@@ -22,6 +23,7 @@ use super::window::Window;
 use crate::error::{Error, Result};
 use crate::kvs::index::KeyHash;
 use crate::kvs::location::Location;
+use crate::kvs::prefetch;
 use crate::kvs::record::{self, Part, Parts};
 use crate::kvs::store::Core;
 use crate::log::frame::{self, Line};
@@ -40,6 +42,7 @@ const WRITE_BYTES: usize = 256 * 1024;
 const PACED_BYTES: u64 = 256 * 1024;
 
 /// A live record's way from an input into the output.
+#[derive(Clone, Copy)]
 struct Move {
     hash: KeyHash,
     old: Location,
@@ -47,6 +50,8 @@ struct Move {
     offset: u64,
     /// What it counts for there, in bytes.
     bytes: u64,
+    /// Whether that line is a batch.
+    batch: bool,
 }
 
 /// The new segment as far as it is written.
@@ -107,7 +112,7 @@ impl Core {
         } else if let Err(error) = self.storage.remove(&name) {
             tracing::warn!(%error, "an empty output of a compaction could not be removed");
         }
-        self.log.forget(&inputs);
+        self.log.forget_inputs(&inputs);
         self.record_bytes.fetch_sub(
             self.record_bytes.load(Ordering::Relaxed).min(u64::saturating_sub(read_bytes, written_bytes)),
             Ordering::Relaxed,
@@ -135,14 +140,14 @@ impl Core {
             moves: Vec::new(),
             kept_bytes: 0,
         };
-        let bytes_per_second = self.compaction.bytes_per_second(&self.options);
-        let mut pace = Pace::new(bytes_per_second);
+        let mut pace = Pace::new();
         for input in inputs {
             let path = self.storage.path(&segment::name_of(input.id));
             let end = input.sealed.get().expect("only sealed segments are compacted").bytes;
             let mut window = Window::new(input.file.as_ref(), end);
             let mut offset = input.header_bytes;
             let mut paced = 0;
+            let mut announced = 0;
             while offset < end {
                 let corrupt = |sequence: u64, reason: &str| Error::Corruption {
                     file: path.clone(),
@@ -152,6 +157,9 @@ impl Core {
                 };
                 let bytes =
                     window.from(offset).map_err(|error| Error::io(format!("reading {}", path.display()), error))?;
+                if offset >= announced {
+                    announced = offset + self.prefetch_lines(bytes);
+                }
                 let line = frame::read_line(bytes).map_err(|defect| corrupt(0, defect.reason()))?;
                 let raw = &bytes[..line.bytes()];
                 self.copy_line(input, offset, line, raw, droppable, &mut output).map_err(|error| match error {
@@ -160,9 +168,9 @@ impl Core {
                 })?;
                 offset += raw.len() as u64;
                 if offset - paced > PACED_BYTES {
-                    let pause = pace.count(offset - paced);
+                    let pause = pace.count(offset - paced, self.background_bytes_per_second());
                     paced = offset;
-                    if self.compaction.pause(pause) {
+                    if self.compaction.keep_pace(pause) {
                         return Err(Error::Closed);
                     }
                 }
@@ -170,6 +178,7 @@ impl Core {
         }
         output
             .write_buffer()
+            .and_then(|()| output.cut())
             .and_then(|()| if zoo::bug("compacted-not-synced") { Ok(()) } else { output.segment.file.sync_data() })
             .map_err(|error| self.output_failed("syncing", error))?;
         Ok(output)
@@ -198,23 +207,30 @@ impl Core {
                 sets.push((part, entry));
             }
         }
+        // What is left of a batch and alone is a record like any other, which is shorter.
+        let batch = batch && sets.len() + removals.len() > 1;
         let sharing = if sets.is_empty() { removals.len() } else { sets.len() };
         let bytes_of = |part: &Part<'_>| match batch {
             true => record::bytes_in_batch(part.json.len(), sharing),
-            false => raw.len() as u64,
+            false => frame::line_bytes(part.json),
         };
         for (part, (hash, old)) in &sets {
-            output.moves.push(Move { hash: *hash, old: *old, offset: output.sealed.bytes, bytes: bytes_of(part) });
+            let (offset, bytes) = (output.sealed.bytes, bytes_of(part));
+            output.moves.push(Move { hash: *hash, old: *old, offset, bytes, batch });
         }
         output.kept_bytes += removals.iter().map(bytes_of).sum::<u64>();
         let kept: Vec<Part<'_>> = sets.into_iter().map(|(part, _)| part).chain(removals).collect();
         if kept.is_empty() {
             return Ok(());
         }
-        if whole && kept.len() == count {
+        let is_alone = kept.len() == 1 && kept[0].json.len() < line.payload.len();
+        if whole && kept.len() == count && !is_alone {
             return Ok(output.take(line, raw)?);
         }
-        let payload = record::join_batch(&kept.iter().map(|part| part.json).collect::<Vec<_>>());
+        let payload = match &kept[..] {
+            [alone] => alone.json.to_vec(),
+            several => record::join_batch(&several.iter().map(|part| part.json).collect::<Vec<_>>()),
+        };
         let mut rewritten = Vec::with_capacity(payload.len() + frame::OVERHEAD_BYTES);
         frame::append_line(&mut rewritten, line.sequence, line.durable_sequence(), &payload);
         Ok(output.take(line, &rewritten)?)
@@ -234,8 +250,11 @@ impl Core {
         let Output { segment, sealed, moves, kept_bytes, .. } = output;
         segment.kept_bytes.store(kept_bytes, Ordering::Relaxed);
         let segment = self.log.adopt(segment, sealed);
-        for Move { hash, old, offset, bytes } in moves {
-            let new = Location::new(segment.slot(), offset, old.is_batch(), bytes);
+        for (count, Move { hash, old, offset, bytes, batch }) in moves.iter().copied().enumerate() {
+            if count % prefetch::KEYS == 0 {
+                self.prefetch_slots(moves[count..].iter().take(prefetch::KEYS).map(|next| next.hash));
+            }
+            let new = Location::new(segment.slot(), offset, batch, bytes);
             if zoo::bug("stale-index-after-swap") {
                 continue;
             }
@@ -280,9 +299,16 @@ impl Output {
         if self.buffer.len() >= WRITE_BYTES { self.write_buffer() } else { Ok(()) }
     }
 
+    /// Takes away what is behind the lines in a file that was a longer segment.
+    fn cut(&self) -> std::io::Result<()> {
+        let Self { segment, sealed, .. } = self;
+        if segment.file.length()? > sealed.bytes { segment.file.set_length(sealed.bytes) } else { Ok(()) }
+    }
+
     fn write_buffer(&mut self) -> std::io::Result<()> {
         let offset = self.sealed.bytes - self.buffer.len() as u64;
         write_all_at(self.segment.file.as_ref(), &self.buffer, offset)?;
+        self.segment.file.begin_writeback(offset, self.buffer.len() as u64);
         self.buffer.clear();
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::log::frame::{self, Defect};
+use crate::log::frame;
 use crate::storage::{StorageFile, read_exact_at};
 
 /// How much is read at once, in bytes; more only for a line that is longer.
@@ -23,14 +23,15 @@ impl<'a> Window<'a> {
         Self { file, end, start: 0, buffer: Vec::new() }
     }
 
-    /// The bytes from the line at `offset` on: the whole line and perhaps some behind it, unless it is damaged.
+    /// The bytes from the line at `offset` on: the whole line and perhaps some behind it, unless it is damaged, which the
+    /// caller is to find out.
     ///
     /// # Errors
     /// What the file system says.
     pub(super) fn from(&mut self, offset: u64) -> io::Result<&[u8]> {
         let held = usize::try_from(offset - self.start).ok().filter(|held| *held <= self.buffer.len());
         let rest = held.map_or(&[][..], |held| &self.buffer[held..]);
-        if matches!(frame::read_line(rest), Err(Defect::Incomplete)) {
+        if frame::announced_bytes(rest).is_none_or(|line_bytes| line_bytes > rest.len()) {
             self.read(offset, READ_BYTES)?;
             // A length that is not verified yet is believed only as far as there are bytes.
             let line_bytes = frame::announced_bytes(&self.buffer).unwrap_or(0);

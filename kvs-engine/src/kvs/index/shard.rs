@@ -9,6 +9,7 @@
 
 use super::KeyHash;
 use crate::kvs::location::Location;
+use crate::prefetch;
 
 /// The fewest homes of a table that has any entry.
 const MIN_HOMES: usize = 8;
@@ -63,6 +64,15 @@ impl Shard {
     /// The places of all records whose key may be the one with this hash: nearly always none or one.
     pub(crate) fn candidates(&self, hash: KeyHash) -> impl Iterator<Item = Location> + '_ {
         self.run(hash.bits).filter_map(|slot| Location::from_bits(self.places[slot]))
+    }
+
+    /// Brings nearer what a look at this hash reads.
+    pub(crate) fn prefetch(&self, hash: KeyHash) {
+        if self.homes > 0 {
+            let home = self.home(hash.bits);
+            prefetch::element(&self.hashes, home);
+            prefetch::element(&self.places, home);
+        }
     }
 
     /// All entries in the order of their hashes, from the first one whose hash is at least `bits`.

@@ -57,6 +57,11 @@ pub(crate) fn parts(payload: &[u8]) -> Result<Parts<'_>, RecordError> {
     Ok(Parts { parts, batch, whole })
 }
 
+/// The key of a record that is one set of our shape.
+pub(crate) fn key_of_set(payload: &[u8]) -> Option<Cow<'_, [u8]>> {
+    bytes_of(shape::set(payload)?.0).ok()
+}
+
 /// The mutations of a batch of our shape, if no key is there twice.
 fn by_shape(payload: &[u8]) -> Result<Option<Vec<Part<'_>>>, RecordError> {
     let Some(mut rest) = payload.strip_prefix(BEFORE_BATCH).and_then(|rest| rest.strip_suffix(AFTER_BATCH)) else {

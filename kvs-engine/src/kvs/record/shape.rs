@@ -80,7 +80,7 @@ fn field<'a>(rest: &'a [u8], name: &[u8]) -> Option<(bool, &'a [u8])> {
 }
 
 /// Where a string ends: at the first quotation mark that is not escaped.
-fn end_of_text(rest: &[u8]) -> Option<usize> {
+pub(crate) fn end_of_text(rest: &[u8]) -> Option<usize> {
     let mut from = 0;
     loop {
         let place = from + memchr::memchr2(b'"', b'\\', &rest[from..])?;

@@ -18,7 +18,7 @@ use crate::peer::{BATCH, Name, Peer};
 use crate::row::{Better, Goal, Row};
 
 /// The share of keys that is overwritten first: less than makes our own compaction start by itself.
-const DEAD_SHARE: u64 = 5;
+const DEAD_SHARE: u64 = 6;
 const IDLE_SECONDS: f64 = 6.0;
 /// Time between two gets.
 const PACE: Duration = Duration::from_micros(100);

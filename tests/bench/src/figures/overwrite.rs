@@ -106,8 +106,8 @@ impl Figure for Overwrite {
             lower("overwrite", "s per pass", "seconds_per_pass")
                 .goals(vec![Goal::TimesEvery(1.0)], vec![Goal::Times("fjall", 1.5)]),
             lower("overwrite-space", "highest disk/user bytes", "space").goals(at_most(1.8), at_most(1.6)),
-            lower("overwrite-device", "device/user bytes", "write_amplification").goals(at_most(6.0), at_most(5.0)),
-            lower("overwrite-product", "space x device", "product"),
+            lower("overwrite-device", "device/user bytes", "write_amplification"),
+            lower("overwrite-product", "space x device", "product").goals(at_most(6.0), at_most(5.0)),
         ]
     }
 }

@@ -135,7 +135,7 @@ impl Figure for RandomGet {
 
     fn rounds(&self, _peer: Name) -> usize {
         match self.kind {
-            Kind::Text => 3,
+            Kind::Text => 5,
             Kind::Binary => 1,
         }
     }

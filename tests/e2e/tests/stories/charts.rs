@@ -27,7 +27,7 @@ pub(super) async fn operator_installs(namespace: Namespace) -> Told {
 
     let deployments = Api::<Deployment>::namespaced(cluster.client.clone(), OPERATOR_NAMESPACE);
     let deployment = deployments.get(OPERATOR_RELEASE).await.map_err(Failure::kubernetes("reading the operator"))?;
-    assert_eq!(deployment.status.and_then(|status| status.ready_replicas), Some(1), "Helm waited for it");
+    assert_eq!(deployment.status.and_then(|status| status.ready_replicas), Some(2), "Helm waited for both");
 
     // A person without other rights than those of `view` may see stores, through the aggregated roles.
     let may = ["auth", "can-i", "list", "kvsstores.kvs.aryavarth.io", "--as=somebody", "--as-group=viewers"];

@@ -12,7 +12,7 @@ use kvs_e2e::store::{READY_LIMIT, Store, condition};
 use kvs_e2e::{Failure, NotYet, until};
 
 /// Where the server keeps its data, in its own file system.
-const DATA_FOLDER: &str = "var/lib/kvs/data";
+pub(super) const DATA_FOLDER: &str = "var/lib/kvs/data";
 /// Files of a log that a search looks into, and bytes of each; a store of a few keys has less of both.
 const MOST_FILES: usize = 64;
 /// Keys set before and after the one that is damaged, so that the log knows that it was durable.
@@ -64,7 +64,7 @@ async fn restarts(store: &Store) -> Result<i32, Failure> {
 }
 
 /// Flips one bit of the one place in a folder's files that holds these bytes, and returns the file's name.
-fn flip_a_bit(folder: &Path, bytes: &[u8]) -> Result<String, Failure> {
+pub(super) fn flip_a_bit(folder: &Path, bytes: &[u8]) -> Result<String, Failure> {
     for path in files(folder)? {
         let content = fs::read(&path).map_err(Failure::io(format!("reading {}", path.display())))?;
         let Some(place) = content.windows(bytes.len()).position(|window| window == bytes) else { continue };

@@ -14,14 +14,14 @@ pub(super) async fn promtool_agrees(namespace: Namespace) -> Told {
     let store = namespace.store("orders");
     store.apply("{threadPool: {strategy: sharedQueue, size: 2}}").await?;
     store.ready().await?;
-    let before = value(&store.admin("/metrics").await?, "kvs_requests_total{code=\"ok\",op=\"set\"}");
+    let before = value(&store.admin("/metrics").await?, "kvs_requests_total{op=\"set\",outcome=\"ok\"}");
     for number in 1..=3 {
         store.set(&format!("order/{number}"), "x").await?;
     }
     let text = store.admin("/metrics").await?;
     check(&namespace.cluster, &text).await?;
     // A client that got no answer in time asks again, so there may be more.
-    assert!(value(&text, "kvs_requests_total{code=\"ok\",op=\"set\"}") >= before + 3.0, "{text}");
+    assert!(value(&text, "kvs_requests_total{op=\"set\",outcome=\"ok\"}") >= before + 3.0, "{text}");
     assert_eq!(value(&text, "kvs_engine_keys"), 3.0);
     assert_eq!(value(&text, "kvs_pool_workers{pool=\"sharedQueue\"}"), 2.0);
     assert!(value(&text, "kvs_wal_fsyncs_total") >= 1.0);
@@ -43,12 +43,23 @@ async fn check(cluster: &Cluster, text: &str) -> Told {
     if output.status.success() && output.stderr.is_empty() { Ok(()) } else { Err(output.surprise()) }
 }
 
+/// The metrics of the one operator that leads.
 async fn operator_metrics(cluster: &Cluster) -> Result<String, Failure> {
     let pods = Api::<Pod>::namespaced(cluster.client.clone(), OPERATOR_NAMESPACE);
     let selector = ListParams::default().labels("app.kubernetes.io/name=kvs-operator,!app.kubernetes.io/component");
     let list = pods.list(&selector).await.map_err(Failure::kubernetes("listing the operator's pods"))?;
-    let pod = list.items.first().ok_or_else(|| Failure::Unexpected("the operator has no pod".into()))?;
-    admin::get(forward::open(&pods, &pod.name_any(), ADMIN_PORT).await?, "/metrics").await
+    let mut leaders = Vec::new();
+    for pod in &list.items {
+        let text = admin::get(forward::open(&pods, &pod.name_any(), ADMIN_PORT).await?, "/metrics").await?;
+        if value(&text, "kvs_operator_leader") == 1.0 {
+            leaders.push(text);
+        } else {
+            assert!(!text.contains("kvs_operator_api_writes_total{"), "one that stands by writes nothing: {text}");
+        }
+    }
+    assert_eq!(list.items.len(), 2, "two by default");
+    assert_eq!(leaders.len(), 1, "of which one leads");
+    leaders.pop().ok_or_else(|| Failure::Unexpected("nobody leads".into()))
 }
 
 /// The value of a series; a series that is not there counts as 0.

@@ -1,0 +1,198 @@
+//! `SlowLog`: the last requests that took long, each with where its time went.
+//!
+//! What must hold:
+//! * no key and no value stands in it: it is read by whoever may read figures, and copied into tickets;
+//! * it has at most `ENTRIES` requests, the oldest goes first;
+//! * a request that is not slow costs no lock and no look at the clock for it: where time goes is known by what jobs and
+//!   groups note about themselves, and looked up when a request turns out to be slow.
+//!
+//! | time | from | to |
+//! |---|---|---|
+//! | queue | the request was decoded | its job began |
+//! | index | its job began | its job had given all its requests to the engine, or it was answered |
+//! | log | | what is left: waiting for the group before, writing the own one, and waiting to be encoded |
+//! | sync | the group's sync began | it ended |
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use kvs_protocol::{ErrorCode, RequestId};
+use serde_json::{Value, json};
+
+use crate::operation::OperationName;
+use crate::repeated::Repeated;
+
+/// The most requests that are remembered: enough for a look at what happened, a few hundred bytes each.
+pub(crate) const ENTRIES: usize = 128;
+
+/// Where the time of a request went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Parts {
+    /// Until its job began.
+    pub(crate) queue: Duration,
+    /// From then on until the engine had the job's requests.
+    pub(crate) index: Duration,
+    /// The sync of its group.
+    pub(crate) sync: Duration,
+}
+
+/// One slow request.
+#[derive(Debug, Clone)]
+pub(crate) struct SlowRequest {
+    pub(crate) operation: OperationName,
+    pub(crate) error: Option<ErrorCode>,
+    /// What the client calls it.
+    pub(crate) id: Option<RequestId>,
+    pub(crate) took: Duration,
+    pub(crate) parts: Parts,
+}
+
+/// The last slow requests.
+#[derive(Debug, Default)]
+pub(crate) struct SlowLog {
+    /// Held for a push or a copy.
+    last: Mutex<Last>,
+    logged: Repeated,
+}
+
+#[derive(Debug, Default)]
+struct Last {
+    /// The number of the next request, from 1.
+    total: u64,
+    requests: VecDeque<Value>,
+}
+
+impl SlowLog {
+    /// Notes a request; now and then a line of the server's log says so, too.
+    pub(crate) fn note(&self, request: &SlowRequest) {
+        let fields = request.fields();
+        if let Some(slow) = self.logged.count() {
+            tracing::warn!(
+                slow,
+                op = request.operation.as_str(),
+                took_us = micros(request.took),
+                queue_us = micros(request.parts.queue),
+                index_us = micros(request.parts.index),
+                log_us = micros(request.log()),
+                sync_us = micros(request.parts.sync),
+                id = request.id.as_ref().map(tracing::field::display),
+                "{slow} slow requests; the last is told, `info` with the section `slowlog` has {ENTRIES} of them"
+            );
+        }
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.total += 1;
+        if last.requests.len() >= ENTRIES {
+            last.requests.pop_front();
+        }
+        let number = last.total;
+        let mut entry = fields;
+        entry["number"] = number.into();
+        last.requests.push_back(entry);
+    }
+
+    /// The section `slowlog` of `info`: the newest request first.
+    pub(crate) fn section(&self) -> Value {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let requests: Vec<&Value> = last.requests.iter().rev().collect();
+        json!({ "total": last.total, "requests": requests })
+    }
+}
+
+impl SlowRequest {
+    /// What is left of its time.
+    fn log(&self) -> Duration {
+        let Parts { queue, index, sync } = self.parts;
+        self.took.saturating_sub(queue).saturating_sub(index).saturating_sub(sync)
+    }
+
+    fn fields(&self) -> Value {
+        let Parts { queue, index, sync } = self.parts;
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        json!({
+            "op": self.operation.as_str(),
+            "outcome": self.error.map_or("ok", ErrorCode::as_str),
+            "id": match &self.id {
+                None => Value::Null,
+                Some(RequestId::Number(number)) => (*number).into(),
+                Some(RequestId::Text(text)) => text.as_str().into(),
+            },
+            "atMs": u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
+            "tookUs": micros(self.took),
+            "queueUs": micros(queue),
+            "indexUs": micros(index),
+            "logUs": micros(self.log()),
+            "syncUs": micros(sync),
+        })
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What the thread that answers a group knows about the group's time at the disk.
+pub(crate) mod disk_times {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    /// Shorter times are not worth a note: a slow request is far longer.
+    const NOTED: Duration = Duration::from_millis(1);
+
+    thread_local! {
+        static SYNC: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    }
+
+    /// A group begins to be answered on this thread, and its file was written.
+    pub(crate) fn wrote() {
+        SYNC.set(Duration::ZERO);
+    }
+
+    /// The group's sync took so long.
+    pub(crate) fn synced(took: Duration) {
+        SYNC.set(took);
+    }
+
+    /// The group is answered.
+    pub(crate) fn forget() {
+        SYNC.set(Duration::ZERO);
+    }
+
+    /// The sync of the group that this thread is answering, if it took long.
+    pub(crate) fn long_sync() -> Option<Duration> {
+        Some(SYNC.get()).filter(|took| *took >= NOTED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(took_ms: u64, parts: Parts) -> SlowRequest {
+        let took = Duration::from_millis(took_ms);
+        SlowRequest { operation: OperationName::Set, error: None, id: Some(RequestId::Number(7)), took, parts }
+    }
+
+    #[test]
+    fn the_oldest_goes_first_and_the_newest_is_told_first() {
+        let log = SlowLog::default();
+        for took_ms in 1..=ENTRIES as u64 + 5 {
+            log.note(&request(took_ms, Parts::default()));
+        }
+        let section = log.section();
+        let requests = section["requests"].as_array().unwrap();
+        assert_eq!((requests.len(), section["total"].as_u64()), (ENTRIES, Some(ENTRIES as u64 + 5)));
+        assert_eq!(requests[0]["tookUs"], (ENTRIES as u64 + 5) * 1000);
+        assert_eq!(requests[ENTRIES - 1]["number"], 6);
+    }
+
+    #[test]
+    fn the_parts_add_up_to_the_whole() {
+        let ms = Duration::from_millis;
+        let entry = request(100, Parts { queue: ms(20), index: ms(5), sync: ms(60) }).fields();
+        assert_eq!(entry["logUs"], 15_000);
+        assert_eq!(entry["id"], 7);
+        let measured_apart = request(10, Parts { queue: ms(6), index: ms(6), sync: ms(0) }).fields();
+        assert_eq!(measured_apart["logUs"], 0, "clocks that were read apart give no negative time");
+    }
+}
