@@ -164,7 +164,7 @@ step() {
   {
     printf 'FAIL  %s (%s, exit status %s)\n' "$title" "$(clock $((SECONDS - began)))" $status
     # A test that failed in the middle of a long run would not be among the last lines.
-    grep -anE '^(test|story) .*FAILED$|panicked at' "$log" | head -n 20 | sed 's/^/      line /' || true
+    grep -anE '^(test|story) .*FAILED$|^FAIL |panicked at' "$log" | head -n 20 | cut -c 1-600 | sed 's/^/      line /' || true
     tail -n 30 "$log" | sed 's/^/      /'
     printf '      the whole log: %s\n' "$log"
     printf '      next: %s\n' "${hint:-repair what the log names, then run $self again; what is done is kept}"

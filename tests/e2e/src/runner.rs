@@ -1,7 +1,7 @@
 //! The runner: stories in acts, each act's side by side, and a report.
 //!
 //! What must hold: one story's failure, a panic included, ends no other; what failed is told with its diagnosis as soon
-//! as it failed, and once more in one line at the end.
+//! as it failed, and its cause once more at the end.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -67,13 +67,22 @@ impl Story {
     }
 }
 
+/// A story that does not hold.
+#[derive(Debug)]
+pub struct Failed {
+    /// Its name.
+    pub story: &'static str,
+    /// What was expected and what was seen.
+    pub cause: String,
+}
+
 /// How the stories went. It is printed in the words of the usual test program, for those who count.
 #[derive(Debug, Default)]
 pub struct Summary {
     /// Stories that hold.
     pub passed: usize,
-    /// The names of those that do not.
-    pub failed: Vec<&'static str>,
+    /// Those that do not, with the cause.
+    pub failed: Vec<Failed>,
     /// Stories that nobody asked for.
     pub left_out: usize,
 }
@@ -81,8 +90,8 @@ pub struct Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { passed, failed, left_out } = self;
-        for name in failed {
-            writeln!(formatter, "test {name} ... FAILED")?;
+        for Failed { story, cause } in failed {
+            writeln!(formatter, "{story}: {cause}\ntest {story} ... FAILED")?;
         }
         let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
         let failed = failed.len();
@@ -97,16 +106,15 @@ impl fmt::Display for Summary {
 pub async fn tell(cluster: &Rc<Cluster>, stories: Vec<Story>, side_by_side: usize, summary: &mut Summary) {
     let told = stream::iter(stories.into_iter().map(|story| tell_one(Rc::clone(cluster), story)));
     let mut told = told.buffer_unordered(side_by_side);
-    while let Some((name, is_well)) = told.next().await {
-        if is_well {
-            summary.passed += 1;
-        } else {
-            summary.failed.push(name);
+    while let Some(told) = told.next().await {
+        match told {
+            Ok(()) => summary.passed += 1,
+            Err(failed) => summary.failed.push(failed),
         }
     }
 }
 
-async fn tell_one(cluster: Rc<Cluster>, story: Story) -> (&'static str, bool) {
+async fn tell_one(cluster: Rc<Cluster>, story: Story) -> Result<(), Failed> {
     let begin = Instant::now();
     let name = story.name;
     let keep_failed = cluster.settings.keep_failed;
@@ -118,7 +126,7 @@ async fn tell_one(cluster: Rc<Cluster>, story: Story) -> (&'static str, bool) {
         Ok(namespace) => namespace,
         Err(failure) => {
             eprintln!("FAIL          {name}: {failure}");
-            return (name, false);
+            return Err(Failed { story: name, cause: failure.to_string() });
         }
     };
     let told = timeout(story.limit, AssertUnwindSafe((story.tell)(namespace.clone())).catch_unwind()).await;
@@ -143,7 +151,7 @@ async fn tell_one(cluster: Rc<Cluster>, story: Story) -> (&'static str, bool) {
     {
         eprintln!("warning: {failure}");
     }
-    (name, cause.is_none())
+    cause.map_or(Ok(()), |cause| Err(Failed { story: name, cause }))
 }
 
 thread_local! {
@@ -171,10 +179,10 @@ mod tests {
 
     #[test]
     fn a_summary_is_read_by_those_who_count_tests() {
-        let summary = Summary { passed: 3, failed: vec!["it_rains"], left_out: 2 };
+        let summary = Summary { passed: 3, failed: vec![Failed { story: "it_rains", cause: "wet".to_owned() }], left_out: 2 };
         assert_eq!(
             summary.to_string(),
-            "test it_rains ... FAILED\ntest result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 2 filtered out"
+            "it_rains: wet\ntest it_rains ... FAILED\ntest result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 2 filtered out"
         );
     }
 }
