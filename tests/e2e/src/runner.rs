@@ -179,7 +179,8 @@ mod tests {
 
     #[test]
     fn a_summary_is_read_by_those_who_count_tests() {
-        let summary = Summary { passed: 3, failed: vec![Failed { story: "it_rains", cause: "wet".to_owned() }], left_out: 2 };
+        let summary =
+            Summary { passed: 3, failed: vec![Failed { story: "it_rains", cause: "wet".to_owned() }], left_out: 2 };
         assert_eq!(
             summary.to_string(),
             "it_rains: wet\ntest it_rains ... FAILED\ntest result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 2 filtered out"
