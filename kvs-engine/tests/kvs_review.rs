@@ -305,6 +305,35 @@ fn a_compaction_that_found_no_space_is_tried_again_without_a_write() {
     assert_eq!(store.get("key").unwrap(), Some("x".repeat(300).into_bytes()));
 }
 
+/// A compaction fails for another reason, and nobody writes any more. It is tried again by itself, as the log says.
+#[test]
+fn a_compaction_that_failed_is_tried_again_without_a_write() {
+    let (began, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let storage = {
+        let (began, written) = (Arc::clone(&began), Arc::clone(&written));
+        Hooked::new(&MemoryStorage::new(), move |call, _| {
+            let by_compaction = std::thread::current().name() == Some("kvs-compact");
+            if call != "create" || !by_compaction || began.swap(true, Ordering::SeqCst) {
+                return Ok(());
+            }
+            // The first one fails when the last write has been: no later one asks for another.
+            wait_until("writing ended", || written.load(Ordering::SeqCst));
+            Err(io::Error::other("broken for once"))
+        })
+    };
+    let small = Options { compaction_threshold_bytes: 2 * 1024, ..options() };
+    let store = KvStore::open_storage(storage, small).unwrap();
+    while !began.load(Ordering::SeqCst) {
+        store.set("key", "x".repeat(300)).unwrap();
+        // Time to begin, so that no second wish waits behind the first.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    written.store(true, Ordering::SeqCst);
+    wait_until("a compaction went well", || store.stats().compactions > 0);
+    assert_eq!(store.stats().compaction_failures, 1);
+    assert_eq!(store.get("key").unwrap(), Some("x".repeat(300).into_bytes()));
+}
+
 /// Whoever answers may be the last to hold the store, as a connection of a server that ends: the store closes cleanly
 /// on one of its own threads.
 #[test]

@@ -19,8 +19,11 @@ use crate::stats::Stats;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// How long a compaction that failed waits before the next one.
+/// How long a compaction that failed waits before the next one: twice as long after each failure in a row, unless space is
+/// wanting, which comes back by itself.
 const RETRY: Duration = Duration::from_secs(1);
+/// The longest such wait: what fails every time, as a damaged segment does, is told now and then.
+const LONGEST_RETRY: Duration = Duration::from_mins(1);
 /// How long to wait for a segment to be sealed after it was asked for.
 const SEAL_WAIT: Duration = Duration::from_secs(2);
 /// How often to look whether it is.
@@ -175,20 +178,23 @@ impl Core {
 
     /// The loop of the compaction's thread.
     pub(super) fn run_compactions(&self) {
+        let mut retry = RETRY;
         while !self.compaction.wait() {
             if self.log.poisoned().is_some() {
                 return;
             }
-            if let Err(error) = self.compact_while_due() {
-                tracing::warn!(%error, "a compaction failed; the log is as it was, the next try follows");
-                if self.compaction.pause(RETRY) {
-                    return;
-                }
-                if matches!(error, Error::NoSpace) {
-                    // Nothing is written now that could ask for it, and it is what gives space back.
-                    self.compaction.wish();
-                }
+            let Err(error) = self.compact_while_due() else {
+                retry = RETRY;
+                continue;
+            };
+            let retry_s = retry.as_secs();
+            tracing::warn!(%error, retry_s, "a compaction failed; the log is as it was, the next try follows");
+            if self.compaction.pause(retry) {
+                return;
             }
+            // Perhaps nothing is written any more that would ask for it.
+            self.compaction.wish();
+            retry = if matches!(error, Error::NoSpace) { RETRY } else { (retry * 2).min(LONGEST_RETRY) };
         }
     }
 
