@@ -2,11 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that stops here shows where and what")]
 
+#[path = "support/hooked.rs"]
+mod hooked;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use hooked::Hooked;
 use kvs_engine::backup::{restore, restore_storage};
 use kvs_engine::storage::{Fault, FaultKind, FaultyStorage, MemoryStorage, Storage};
 use kvs_engine::verify::{verify, verify_storage};
@@ -203,6 +207,35 @@ fn a_backup_beside_writers_is_consistent() {
         }
         assert!(compactions > 0, "only {compactions} compactions");
     });
+}
+
+/// While a backup copies one segment after the other, compactions take them away and write their own files: not into
+/// those that are still to be copied.
+#[test]
+fn a_backup_has_what_compactions_take_away_meanwhile() {
+    let disk = MemoryStorage::new();
+    let store =
+        KvStore::open_storage(Arc::new(disk.clone()), Options { compaction_threshold_bytes: u64::MAX, ..options() })
+            .unwrap();
+    fill(&store, 200);
+    let wanted = contents(&store);
+    let (target, rounds) = (MemoryStorage::new(), Arc::new(AtomicU64::new(0)));
+    let compacting = {
+        let (store, rounds) = (store.clone(), Arc::clone(&rounds));
+        Hooked::new(&target, move |call, name| {
+            if call == "create" && name.ends_with(".log") {
+                // Some of each segment stays, so that there is something to write.
+                let round = rounds.fetch_add(1, Ordering::SeqCst);
+                (0..200).step_by(5).for_each(|key| store.set(format!("key-{key}"), format!("later {round}")).unwrap());
+                store.compact().unwrap();
+            }
+            Ok(())
+        })
+    };
+    store.backup_storage(compacting.as_ref(), &[]).unwrap();
+    assert!(rounds.load(Ordering::SeqCst) > 3, "a backup of some segments");
+    assert!(verify_storage(&target).unwrap().findings.is_empty());
+    assert!(contents(&open(&target).unwrap()) == wanted);
 }
 
 /// Every bit of a small backup: none passes a verification or a restore.

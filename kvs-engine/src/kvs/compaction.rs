@@ -4,6 +4,8 @@
 //! [`step`] does it.
 
 mod pace;
+#[cfg(test)]
+mod readers;
 mod step;
 mod window;
 

@@ -35,8 +35,9 @@ impl<W: Waiter> Log<W> {
     /// The file that is kept, under the name of a new segment; `None` where there is none that may be written.
     pub(super) fn recycle(&self, id: u64) -> Option<Segment> {
         let mut kept = self.kept().take()?;
-        let is_free = Arc::get_mut(&mut kept).is_some() && kept.file.links().is_ok_and(|links| links == 1);
-        if !is_free && !zoo::bug("recycled-while-shared") {
+        let is_read = Arc::get_mut(&mut kept).is_none() && !zoo::bug("recycled-while-read");
+        let has_one_name = kept.file.links().is_ok_and(|links| links == 1) || zoo::bug("recycled-while-shared");
+        if is_read || !has_one_name {
             self.remove_files(&[kept]);
             return None;
         }
