@@ -36,10 +36,12 @@ mod tail;
 pub use framed::options::{LogOptions, LogStats, ReadLimits};
 pub use framed::{Entry, FramedLog};
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::options::Options;
+use crate::stats::Observer;
 use crate::storage::Storage;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -135,11 +137,13 @@ pub(crate) struct Log<W> {
 pub(crate) struct OrPoison<'a, W: Waiter> {
     log: &'a Log<W>,
     doing: &'static str,
+    /// A panic was there before: this is called by what cleans up behind it.
+    was_panicking: bool,
 }
 
 impl<W: Waiter> Drop for OrPoison<'_, W> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && !self.was_panicking {
             self.log.poison_by_panic(self.doing);
         }
     }
@@ -358,7 +362,14 @@ impl<W: Waiter> Log<W> {
 
     /// Poisons the log if a panic comes by while the guard lives: for steps that must be taken together or not at all.
     pub(crate) fn or_poison(&self, doing: &'static str) -> OrPoison<'_, W> {
-        OrPoison { log: self, doing }
+        OrPoison { log: self, doing, was_panicking: std::thread::panicking() }
+    }
+
+    /// Tells the observer. A fault of its own is no fault of the log, and must keep nobody waiting.
+    pub(crate) fn tell(&self, word: impl FnOnce(&dyn Observer)) {
+        if catch_unwind(AssertUnwindSafe(|| word(self.options.observer.as_ref()))).is_err() {
+            tracing::error!("the observer panicked");
+        }
     }
 
     /// What everybody gets from now on, after a panic in the middle of this.

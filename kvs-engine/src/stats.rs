@@ -53,7 +53,7 @@ pub struct Stats {
 }
 
 /// Hears of what an engine does. Every method has an empty body, so that an observer takes what it needs. Called on
-/// the engine's own threads: it must be quick and must not call the engine.
+/// the engine's own threads, and on those of who waits for a write: it must be quick and must not call the engine.
 pub trait Observer: Send + Sync + 'static {
     /// A group of `bytes` bytes was written to its file. What is said of its sync, if it
     /// has one, follows at once on the same thread.

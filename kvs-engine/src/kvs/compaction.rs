@@ -332,7 +332,7 @@ impl Core {
         self.compaction.took_us.fetch_add(took_us, Ordering::Relaxed);
         self.compaction.reclaimed_bytes.fetch_add(read_bytes.saturating_sub(written_bytes), Ordering::Relaxed);
         self.cadence.count(written_bytes);
-        self.options.observer.compacted(took, read_bytes, written_bytes);
+        self.log.tell(|observer| observer.compacted(took, read_bytes, written_bytes));
         tracing::debug!(read_bytes, written_bytes, took_us, "compacted");
         Ok(read_bytes.saturating_sub(written_bytes) * 100 >= read_bytes * MIN_GAIN_PERCENT)
     }

@@ -69,10 +69,11 @@ impl<W: Waiter> Log<W> {
             }
             self.settled_sequence.store(flight.target, Ordering::Release);
             if bytes > 0 {
-                self.options.observer.written(written_after, bytes);
+                self.tell(|observer| observer.written(written_after, bytes));
             }
             if sync {
-                self.options.observer.synced(started.elapsed().saturating_sub(written_after), records, bytes);
+                let took = started.elapsed().saturating_sub(written_after);
+                self.tell(|observer| observer.synced(took, records, bytes));
             }
         }
 
@@ -87,7 +88,7 @@ impl<W: Waiter> Log<W> {
             self.work.notify_one();
         }
         drop(tail);
-        self.options.observer.answers();
+        self.tell(|observer| observer.answers());
         for waiter in waiters {
             // Whoever waits next must be led as well, whatever this one does.
             let told = catch_unwind(AssertUnwindSafe(|| waiter.settled(result.clone())));
@@ -95,7 +96,7 @@ impl<W: Waiter> Log<W> {
                 tracing::error!("an answer's receiver panicked");
             }
         }
-        self.options.observer.answered();
+        self.tell(|observer| observer.answered());
         self.lock()
     }
 
