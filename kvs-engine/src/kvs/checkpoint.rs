@@ -36,6 +36,8 @@ use super::index::{HashKey, Index, SHARDS, Shard};
 use super::location::{Location, MAX_SLOTS};
 use crate::log::coverage::{Coverage, CoveredSegment, Folder};
 use crate::log::frame;
+use crate::log::manifest::MAX_NUMBER;
+use crate::log::segment::MAX_FILE_BYTES;
 use crate::storage::{Storage, StorageFile, write_all_at};
 use crate::zoo;
 use reader::Reader;
@@ -161,6 +163,10 @@ pub(super) fn read(storage: &dyn Storage, folder: &Folder) -> Result<Start, Unus
     let found: usize = shards.iter().map(Vec::len).sum();
     if end_sequence != sequence || entries != found as u64 || reader.offset != bytes {
         return Err(Unusable::Damaged("its parts don't fit each other"));
+    }
+    let is_too_large = |known: &Covered| known.id > MAX_NUMBER || known.kept_bytes > MAX_FILE_BYTES;
+    if sequence > MAX_NUMBER || segments.iter().any(is_too_large) {
+        return Err(Unusable::Damaged("a number is larger than any that is written"));
     }
     let mut start = Start { index, bytes, ..Start::empty() };
     start.coverage.sequence = sequence + u64::from(zoo::bug("checkpoint-without-a-racing-write"));

@@ -10,8 +10,8 @@ use crate::kvs::location::{Location, MAX_SLOTS};
 use crate::kvs::record;
 use crate::log::coverage::Folder;
 use crate::log::frame;
-use crate::log::manifest::{FORMAT_VERSION, Holds, Manifest, Sealed, SegmentEntry};
-use crate::log::segment::{header_line, name_of};
+use crate::log::manifest::{FORMAT_VERSION, Holds, MAX_NUMBER, Manifest, Sealed, SegmentEntry};
+use crate::log::segment::{MAX_FILE_BYTES, header_line, name_of};
 use crate::operation::Mutation;
 use crate::options::Options;
 use crate::storage::{MemoryStorage, Storage, write_all_at};
@@ -105,4 +105,30 @@ fn a_segment_that_is_listed_twice_makes_a_checkpoint_useless() {
     // An entry of the first slot would name a segment that nobody has.
     let store = KvStore::open_storage(Arc::new(storage), Options::default()).unwrap();
     assert_eq!(store.get("new").unwrap(), Some("new".into()));
+}
+
+/// A checkpoint whose checksums fit and whose numbers nobody writes: the store opens without it, goes on, and opens again.
+#[test]
+fn numbers_that_nobody_writes_make_a_checkpoint_useless() {
+    let known = |id, kept_bytes| Covered { slot: 1, id, sealed_bytes: None, kept_bytes };
+    for known in [known(u64::MAX, 0), known(MAX_NUMBER + 1, 0), known(2, u64::MAX), known(2, MAX_FILE_BYTES + 1)] {
+        let storage = folder(0);
+        let file = storage.create("other").unwrap();
+        let mut writer = Writer::begin(file.as_ref(), 1, LOG, HashKey([7; 16])).unwrap();
+        for _ in 0..SHARDS {
+            writer.block(&[]).unwrap();
+        }
+        writer.finish(vec![known]).unwrap();
+        storage.rename("other", CHECKPOINT_NAME).unwrap();
+        let open = || KvStore::open_storage(Arc::new(storage.clone()), Options::default()).unwrap();
+        let store = open();
+        store.set("new", "newer").unwrap();
+        store.compact().unwrap();
+        store.close().unwrap();
+        let unusable = read(&storage, &Folder::read(&storage).unwrap()).err();
+        assert!(!matches!(unusable, Some(Unusable::Damaged(_))), "{known:?} is still there: {unusable:?}");
+        let store = open();
+        assert_eq!(store.get("old").unwrap(), Some("old".into()), "{known:?}");
+        assert_eq!(store.get("new").unwrap(), Some("newer".into()), "{known:?}");
+    }
 }
