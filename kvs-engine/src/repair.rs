@@ -31,7 +31,7 @@ use crate::operation::Mutation;
 use crate::options::Options;
 use crate::scan::Entry;
 use crate::storage::{RealStorage, Storage};
-use crate::verify::{self, Finding, FindingKind, Report};
+use crate::verify::{self, Finding, FindingKind};
 
 /// The most bytes of keys and values that are written as one batch.
 const BATCH_BYTES: usize = MAX_BATCH_BYTES / 16;
@@ -120,10 +120,7 @@ pub fn plan(folder: impl AsRef<Path>) -> Result<Plan> {
 pub fn plan_storage(storage: Arc<dyn Storage>) -> Result<Plan> {
     let lock = verify::lock(storage.as_ref())?;
     let names = verify::sorted_names(storage.as_ref())?;
-    let mut report = Report::default();
-    let manifest = verify::read_manifest(storage.as_ref(), &names, &mut report)?
-        .map(|manifest| verify::with_checkpoint(storage.as_ref(), manifest));
-    let report = verify::check_folder(storage.as_ref())?;
+    let (report, manifest) = verify::check_folder(storage.as_ref(), &names)?;
     let salvage = salvage::Salvage::read(storage.as_ref(), &names, manifest.as_ref())?;
     // Nothing is lost with the checkpoint, which holds only what the log holds as well.
     let is_loss = |finding: &Finding| finding.kind.is_damage() && finding.kind != FindingKind::DamagedCheckpoint;

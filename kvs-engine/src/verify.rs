@@ -104,18 +104,17 @@ pub fn verify(folder: impl AsRef<Path>) -> Result<Report> {
 /// As [`verify`].
 pub fn verify_storage(storage: &dyn Storage) -> Result<Report> {
     let _lock = lock(storage)?;
-    check_folder(storage)
+    check_folder(storage, &sorted_names(storage)?).map(|(report, _)| report)
 }
 
-/// As [`verify_storage`], for who has locked the folder.
-pub(crate) fn check_folder(storage: &dyn Storage) -> Result<Report> {
+/// As [`verify_storage`], for who has locked the folder; with the manifest, if it is there and intact.
+pub(crate) fn check_folder(storage: &dyn Storage, names: &[String]) -> Result<(Report, Option<Manifest>)> {
     let mut report = Report::default();
-    let names = sorted_names(storage)?;
-    let manifest = read_manifest(storage, &names, &mut report)?.map(|manifest| with_checkpoint(storage, manifest));
-    segments::check_all(storage, &names, manifest.as_ref(), &mut report)?;
-    check_the_rest(storage, &names, manifest.as_ref(), &mut report)?;
+    let manifest = read_manifest(storage, names, &mut report)?.map(|manifest| with_checkpoint(storage, manifest));
+    segments::check_all(storage, names, manifest.as_ref(), &mut report)?;
+    check_the_rest(storage, names, manifest.as_ref(), &mut report)?;
     check_backup(storage, &mut report)?;
-    Ok(report)
+    Ok((report, manifest))
 }
 
 /// Takes a folder that is only read. Where it can't be written, nobody else can write it either.
@@ -186,7 +185,7 @@ fn check_backup(storage: &dyn Storage, report: &mut Report) -> Result<()> {
 }
 
 /// A manifest that calls durable what the checkpoint says was, as an opening does.
-pub(crate) fn with_checkpoint(storage: &dyn Storage, mut manifest: Manifest) -> Manifest {
+fn with_checkpoint(storage: &dyn Storage, mut manifest: Manifest) -> Manifest {
     let durable = checkpoint::durable_sequence(storage, &Folder::of(manifest.clone()));
     manifest.durable = manifest.durable.max(durable);
     manifest
