@@ -4,8 +4,9 @@
 //! about 1 us as `pread`, most of it in the kernel. With a copy from here a whole get takes 0.9 us instead of 1.5 us.
 //!
 //! What must hold, and who sees to it:
-//! * the file is not cut and not written while it is mapped: the log maps sealed segments only, and cuts or reuses
-//!   none; other processes are kept out by the folder's lock;
+//! * the file is not cut and not written while it is mapped: the log maps sealed segments only, and cuts none and
+//!   writes none again but one whose mapping is gone with its last reader (`log/recycle.rs`); other processes are kept
+//!   out by the folder's lock;
 //! * nobody keeps a reference to mapped bytes while they are judged: callers copy, and check the copy.
 //!
 //! What it costs: where the disk fails to deliver a page, the process gets SIGBUS and ends, where `pread` returns an
