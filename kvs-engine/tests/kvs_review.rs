@@ -334,6 +334,33 @@ fn a_compaction_that_failed_is_tried_again_without_a_write() {
     assert_eq!(store.get("key").unwrap(), Some("x".repeat(300).into_bytes()));
 }
 
+/// A bit flips in a record that is dead. Compactions can't take its segment away, and go on with all the others.
+#[test]
+fn a_damaged_segment_keeps_no_compaction_from_the_others() {
+    let disk = MemoryStorage::new();
+    let store = open(&disk).unwrap();
+    store.set("twice", "once").unwrap();
+    store.set("twice", "again").unwrap();
+    let overwrite = || (0..60).for_each(|number| store.set(format!("key-{number}"), "x".repeat(300)).unwrap());
+    overwrite();
+    // Behind the header of 114 bytes, in the first record.
+    disk.flip_bit("00000001.log", 150 * 8);
+    // All of it is dead: nothing pays more than to take it away.
+    store.set("twice", "at last").unwrap();
+    while store.stats().compaction_failures == 0 {
+        overwrite();
+    }
+    let failed = store.stats();
+    wait_until("others are compacted", || {
+        overwrite();
+        store.stats().compactions > failed.compactions + 10
+    });
+    wait_until("what is dead has gone", || store.stats().disk_bytes < 200 * 1024);
+    assert_eq!(store.stats().compaction_failures, failed.compaction_failures, "it is left alone");
+    assert!(matches!(store.compact(), Err(Error::Corruption { .. })), "who asks for all of it hears of it");
+    assert_eq!(store.get("twice").unwrap().unwrap(), b"at last");
+}
+
 /// Whoever answers may be the last to hold the store, as a connection of a server that ends: the store closes cleanly
 /// on one of its own threads.
 #[test]

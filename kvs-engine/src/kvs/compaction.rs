@@ -3,6 +3,8 @@
 //! This file decides when and what: it is woken when enough is dead, chooses sealed segments, and keeps the figures.
 //! [`step`] does it.
 
+#[cfg(test)]
+mod damaged;
 mod pace;
 #[cfg(test)]
 mod readers;
@@ -130,11 +132,16 @@ impl State {
         self.pause(time)
     }
 
-    /// Waits until somebody wishes for a look; returns whether the store closes.
-    fn wait(&self) -> bool {
+    /// Waits until somebody wishes for a look, at most so long; returns whether the store closes.
+    fn wait(&self, longest: Option<Duration>) -> bool {
         let wish = self.lock();
-        let mut wish =
-            self.wished.wait_while(wish, |wish| !wish.look && !wish.stopping).unwrap_or_else(PoisonError::into_inner);
+        let is_idle = |wish: &mut Wish| !wish.look && !wish.stopping;
+        let mut wish = match longest {
+            Some(longest) => {
+                self.wished.wait_timeout_while(wish, longest, is_idle).unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => self.wished.wait_while(wish, is_idle).unwrap_or_else(PoisonError::into_inner),
+        };
         wish.look = false;
         wish.stopping
     }
@@ -181,7 +188,7 @@ impl Core {
     /// The loop of the compaction's thread.
     pub(super) fn run_compactions(&self) {
         let mut retry = RETRY;
-        while !self.compaction.wait() {
+        while !self.compaction.wait(self.next_look()) {
             if self.log.poisoned().is_some() {
                 return;
             }
@@ -200,6 +207,11 @@ impl Core {
         }
     }
 
+    /// When to look again though nobody wishes for it: a damaged segment is told now and then, also where nobody writes.
+    fn next_look(&self) -> Option<Duration> {
+        self.log.segments().iter().any(is_damaged).then_some(LONGEST_RETRY)
+    }
+
     /// Compacts until too little is dead, or until nothing more can be gained.
     fn compact_while_due(&self) -> Result<()> {
         let _running = self.compaction.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -214,7 +226,7 @@ impl Core {
             let segments = self.log.segments();
             let sum = |bytes: fn(&Segment) -> u64| segments.iter().map(|segment| bytes(segment)).sum::<u64>();
             let (record_bytes, dead_bytes, kept_bytes) =
-                (sum(Segment::record_bytes), sum(Segment::dead_bytes), sum(kept_bytes_of));
+                (sum(Segment::record_bytes), sum(dead_bytes_of), sum(kept_bytes_of));
             self.record_bytes.store(record_bytes, Ordering::Relaxed);
             let is_due = |bytes| is_due(bytes, record_bytes, &self.options);
             self.compaction.kept_bytes.store(kept_bytes, Ordering::Relaxed);
@@ -255,7 +267,7 @@ impl Core {
         let kept_bytes = || self.log.segments().iter().map(|segment| kept_bytes_of(segment)).sum::<u64>();
         let before_bytes = kept_bytes();
         let mut segments = self.log.segments();
-        segments.retain(|segment| segment.sealed.get().is_some());
+        segments.retain(|segment| segment.sealed.get().is_some() && !is_damaged(segment));
         // First those without removals: what they were rewritten for is known when the others come.
         segments.sort_by_key(|segment| (kept_bytes_of(segment), segment.id));
         self.rewrite(segments)?;
@@ -273,7 +285,9 @@ impl Core {
         let mut left: Vec<_> = self.log.segments();
         left.retain(|segment| segment.sealed.get().is_some() && segment.record_bytes() > live_bytes_of(segment));
         left.sort_by_key(|segment| segment.id);
-        let done = self.rewrite(left);
+        // Those that can't be rewritten come last: who asked hears of them, when all the others are.
+        let (damaged, sound) = left.into_iter().partition(is_damaged);
+        let done = self.rewrite(sound).and_then(|()| self.rewrite(damaged));
         self.log.drop_kept();
         self.compaction.asked.store(false, Ordering::Relaxed);
         self.compaction.look_from_bytes.store(0, Ordering::Relaxed);
@@ -302,11 +316,16 @@ impl Core {
         true
     }
 
-    /// The sealed segments with the largest share of dead bytes whose live records fit into one segment.
+    /// The sealed segments with the largest share of dead bytes whose live records fit into one segment. A damaged one
+    /// would keep all others from being compacted: it is tried alone and now and then, so that it is told.
     fn choose(&self, mut segments: Vec<Arc<Segment>>) -> Vec<Arc<Segment>> {
         segments.retain(|segment| {
             segment.sealed.get().is_some() && segment.dead_bytes() * 100 >= segment.record_bytes() * MIN_GAIN_PERCENT
         });
+        if let Some(damaged) = segments.iter().find(|segment| is_damaged(segment) && !is_left_alone(segment)) {
+            return vec![Arc::clone(damaged)];
+        }
+        segments.retain(|segment| !is_damaged(segment));
         let share = |segment: &Segment| segment.dead_bytes() * 1000 / segment.record_bytes().max(1);
         segments.sort_by_key(|segment| std::cmp::Reverse(share(segment)));
         segments.truncate(fitting(&segments, self.options.segment_bytes));
@@ -336,6 +355,20 @@ impl Core {
         tracing::debug!(read_bytes, written_bytes, took_us, "compacted");
         Ok(read_bytes.saturating_sub(written_bytes) * 100 >= read_bytes * MIN_GAIN_PERCENT)
     }
+}
+
+fn is_damaged(segment: &Arc<Segment>) -> bool {
+    segment.damaged_since().is_some()
+}
+
+/// Whether it was damaged when a compaction last tried it, not long ago.
+fn is_left_alone(segment: &Segment) -> bool {
+    segment.damaged_since().is_some_and(|time| time < LONGEST_RETRY)
+}
+
+/// What a compaction of it would give back, if one is tried.
+fn dead_bytes_of(segment: &Segment) -> u64 {
+    if is_left_alone(segment) { 0 } else { segment.dead_bytes() }
 }
 
 fn kept_bytes_of(segment: &Segment) -> u64 {

@@ -6,6 +6,7 @@
 //! that an append changes no metadata of the file system and what a crash left unwritten reads as zero.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,7 @@ use super::segments::is_full;
 use crate::error::{Error, Result};
 use crate::storage::{Mapped, Storage, StorageFile, read_exact_at, write_all_at};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::sync::{Arc, OnceLock};
+use crate::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What the names of segments end with.
 const NAME_SUFFIX: &str = ".log";
@@ -46,6 +47,9 @@ pub(crate) struct Segment {
     pub(crate) live_bytes: AtomicU64,
     /// Bytes of tombstones that a compaction kept, because an older segment may still hold their key.
     pub(crate) kept_bytes: AtomicU64,
+    /// When a compaction last met damage in it, or could not read it: it stays as it is then, for a verification and a
+    /// repair. Never held across I/O, and with no other lock.
+    pub(crate) damaged_at: Mutex<Option<Instant>>,
     /// Its place in the table of segments.
     slot: AtomicU32,
     /// Set once nothing is appended any more.
@@ -216,6 +220,7 @@ impl Segment {
             settled: AtomicU64::new(written),
             live_bytes: AtomicU64::new(0),
             kept_bytes: AtomicU64::new(0),
+            damaged_at: Mutex::new(None),
             slot: AtomicU32::new(0),
             sealed: OnceLock::new(),
             mapped: OnceLock::new(),
@@ -257,6 +262,16 @@ impl Segment {
     pub(crate) fn dead_bytes(&self) -> u64 {
         let kept = self.live_bytes.load(Ordering::Relaxed) + self.kept_bytes.load(Ordering::Relaxed);
         self.record_bytes().saturating_sub(kept)
+    }
+
+    /// Notes that a compaction met damage in it, or could not read it.
+    pub(crate) fn note_damage(&self) {
+        *self.damaged_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// How long ago a compaction last met damage in it; `None` when none did.
+    pub(crate) fn damaged_since(&self) -> Option<Duration> {
+        self.damaged_at.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
     }
 
     /// The length of the file on disk.

@@ -149,14 +149,14 @@ impl Core {
             let mut paced = 0;
             let mut announced = 0;
             while offset < end {
-                let corrupt = |sequence: u64, reason: &str| Error::Corruption {
-                    file: path.clone(),
-                    offset,
-                    sequence,
-                    reason: reason.to_owned(),
+                let corrupt = |sequence: u64, reason: &str| {
+                    input.note_damage();
+                    Error::Corruption { file: path.clone(), offset, sequence, reason: reason.to_owned() }
                 };
-                let bytes =
-                    window.from(offset).map_err(|error| Error::io(format!("reading {}", path.display()), error))?;
+                let bytes = window.from(offset).map_err(|error| {
+                    input.note_damage();
+                    Error::io(format!("reading {}", path.display()), error)
+                })?;
                 if offset >= announced {
                     announced = offset + self.prefetch_lines(bytes);
                 }
