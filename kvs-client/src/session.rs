@@ -1,9 +1,10 @@
 //! `Session`: one connection at a time to one target, made when it is needed and made again when it broke.
 //!
 //! What must hold: a request is sent again only if its first sending cannot have had an effect (the server refused it)
-//! or if sending it twice has the effect of sending it once (every verb but `rm`, `take` and a `set` that depends on what is there). A plain address is tried once: who
-//! names one wants to know at once that nobody listens there. A store is a promise that somebody will: its pod is
-//! looked for until the time is over.
+//! or if sending it twice has the effect of sending it once (every verb but `rm`, `take` and a `set` that depends on what
+//! is there). A plain address is tried once: who names one wants to know at once that nobody listens there; only a
+//! connection that was silent since its last answer, and may have been closed for it, is made again. A store is a promise
+//! that somebody will listen: its pod is looked for until the time is over.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -106,10 +107,15 @@ impl Session {
         let mut known = None;
         loop {
             let is_short = retry.left() < FORWARDED_ANSWER_TIMEOUT;
+            let was_silent = self.connection.is_some();
             let error = match self.attempt(&request, idempotent, &retry).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
+            if was_silent && idempotent && matches!(error, Error::Broken { .. }) && self.connection.is_none() {
+                // The server may have closed it meanwhile; the next one is new, so this happens once.
+                continue;
+            }
             if !self.is_worth_retrying(&error, idempotent) || !retry.pause().await {
                 return Err(match known {
                     // The last attempt had little time and learned nothing; the one before it has something to tell.
@@ -279,6 +285,31 @@ mod tests {
         let (mut stream, _) = listener.accept().await.expect("a listener accepts");
         stream.read_u8().await.expect("a first byte");
         stream.write_all(said).await.expect("the client is there");
+    }
+
+    /// Answers one request on each connection, and closes it.
+    async fn answers_once(listener: TcpListener) {
+        loop {
+            let (stream, _) = listener.accept().await.expect("a listener accepts");
+            let (reader, mut writer) = stream.into_split();
+            if let Ok(Some(_)) = BufReader::new(reader).lines().next_line().await {
+                let _ = writer.write_all(b"{\"ok\":null}\n").await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_in_silence_is_made_again_where_asking_twice_does_no_harm() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+        tokio::spawn(answers_once(listener));
+        let target = Target::Address { address, options: Box::default() };
+        let mut session = Session::new(target, Duration::from_secs(10));
+        for _ in 0..3 {
+            session.call(Verb::Get { key: b"k".to_vec() }).await.unwrap();
+        }
+        let error = session.call(Verb::Remove { key: b"k".to_vec() }).await.unwrap_err();
+        assert!(matches!(error, Error::Broken { .. }), "{error}");
     }
 
     async fn refused(said: &'static [u8], token: Option<&str>) -> Error {
