@@ -134,7 +134,7 @@ func main() {
 	if len(os.Args) > 2 {
 		password = os.Args[2]
 	}
-	// Unless told otherwise it greets in protocol 3, and must go on in protocol 2 when that is refused.
+	// It greets in protocol 3 unless told otherwise; the server speaks both.
 	for _, protocol := range []int{3, 2} {
 		client := redis.NewClient(&redis.Options{Addr: os.Args[1], Password: password, Protocol: protocol})
 		for _, part := range []func(*redis.Client){commands, pipelines, scans, winners} {
