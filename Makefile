@@ -1,5 +1,5 @@
 # A menu. What each entry does stands in the script that it names.
-.PHONY: help up down test torture-engine torture-operator torture-server torture-fuzz torture-zoo torture-alerts scale verify fix bench-engine bench-server bench-metrics dashboards
+.PHONY: help up down test torture torture-engine torture-operator torture-server torture-fuzz torture-zoo torture-alerts scale verify fix bench-engine bench-server bench-metrics dashboards
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ --/'
 up: ## a real Kubernetes with a KvsStore that answers; MONITORING=1 starts a Prometheus beside it
@@ -8,6 +8,7 @@ down: ## takes away everything that `up` made
 	@tests/bin/down
 test: ## verify, then every test, the real cluster included
 	@tests/bin/test
+torture: torture-engine torture-server torture-alerts torture-operator ## all of the following, one after the other
 torture-engine: ## the engine's safety tests in their long versions
 	@tests/bin/torture-engine
 torture-operator: ## the operator killed at every call, lied to and contradicted, on a real Kubernetes
