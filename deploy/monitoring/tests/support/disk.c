@@ -2,6 +2,7 @@
  * which; it is looked at by every call, so that a test can change it while the program runs:
  *   (nothing)    all works
  *   slow MS      each sync takes so many milliseconds longer
+ *   prepare MS   each sync of the thread that prepares segments does
  *   fail         each sync fails with EIO
  *   hang         no sync ends, until the file says otherwise
  *   stuck        a sync of the thread that compacts does not end, until the file says otherwise
@@ -38,11 +39,13 @@ static void fault(char *text, size_t bytes) {
 
 static int begins_with(const char *text, const char *word) { return strncmp(text, word, strlen(word)) == 0; }
 
-static int compacts(void) {
+static int is_thread(const char *name) {
     char thread[17] = {0};
     prctl(PR_GET_NAME, thread);
-    return strcmp(thread, "kvs-compact") == 0;
+    return strcmp(thread, name) == 0;
 }
+
+static int compacts(void) { return is_thread("kvs-compact"); }
 
 static void rest_ms(long ms) {
     struct timespec rest = {ms / 1000, ms % 1000 * 1000000};
@@ -59,6 +62,7 @@ int fdatasync(int file) {
         return -1;
     }
     if (begins_with(text, "slow ")) rest_ms(atol(text + 5));
+    if (begins_with(text, "prepare ") && is_thread("kvs-segments")) rest_ms(atol(text + 8));
     while (begins_with(text, "hang") || (begins_with(text, "stuck") && compacts())) {
         rest_ms(50);
         fault(text, sizeof text);

@@ -1,10 +1,12 @@
-//! What the tests share: servers whose disk can be made to fail, an operator's metrics, and load in the background.
+//! What the tests share: servers whose disk can be made to fail, operators, and load in the background.
 #![allow(
     dead_code,
     clippy::unwrap_used,
     unreachable_pub,
     reason = "each test file uses its part, and ends at the unexpected"
 )]
+
+pub mod kubernetes;
 
 use std::any::Any;
 use std::fs::{self, File};
@@ -43,11 +45,11 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The server's program, beside the test's own.
-fn program() -> PathBuf {
+/// A program of ours, beside the test's own.
+fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let program = test.parent().unwrap().with_file_name("kvs-server");
-    assert!(program.exists(), "{} is missing; build it first: cargo build -p kvs-server", program.display());
+    let program = test.parent().unwrap().with_file_name(name);
+    assert!(program.exists(), "{} is missing; build it first: cargo build -p {name}", program.display());
     program
 }
 
@@ -133,7 +135,7 @@ impl Server {
             return;
         }
         let log = File::options().create(true).append(true).open(self.folder.join("log")).unwrap();
-        let mut command = Command::new(program());
+        let mut command = Command::new(program("kvs-server"));
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KVS_")) {
             command.env_remove(name);
         }
