@@ -21,6 +21,7 @@ mod operation;
 mod options;
 mod prefetch;
 pub mod repair;
+mod repeated;
 mod scan;
 #[cfg(feature = "sled")]
 mod sled;
@@ -38,6 +39,7 @@ pub use limits::Limits;
 pub use memory::MemoryEngine;
 pub use operation::{Condition, Mutation, Operation, Outcome};
 pub use options::{Options, SyncPolicy};
+pub use repeated::Repeated;
 pub use scan::{Cursor, Entries, Entry, Page, Scan};
 #[cfg(feature = "sled")]
 pub use sled::SledEngine;

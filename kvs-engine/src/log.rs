@@ -41,6 +41,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::options::Options;
+use crate::repeated::Repeated;
 use crate::stats::Observer;
 use crate::storage::Storage;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -131,6 +132,8 @@ pub(crate) struct Log<W> {
     kept: Mutex<Option<Arc<Segment>>>,
     /// A compaction uses the space of its reserve.
     reserve_in_use: AtomicBool,
+    /// That one does is told now and then: on a full disk they try again and again.
+    reserve_told: Repeated,
 }
 
 /// Steps that must be taken together or not at all; see [`Log::or_poison`].

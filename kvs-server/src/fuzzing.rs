@@ -15,6 +15,7 @@ use crate::about::About;
 use crate::access::{Access, Grants, Session};
 use crate::budget::Budget;
 use crate::connection::Connection;
+use crate::failed_requests::FailedRequests;
 use crate::handler::Handler;
 use crate::limits::Limits;
 use crate::metrics::{Labels, Metrics};
@@ -66,6 +67,7 @@ impl Bench {
             limits: RwLock::new(Arc::new(limits)),
             metrics,
             fatal: Fatal::default(),
+            failed_requests: FailedRequests::default(),
             resp_connections: AtomicU64::new(0),
         });
         let runtime =

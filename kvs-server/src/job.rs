@@ -19,6 +19,8 @@ pub(crate) struct Job {
     session: Arc<Session>,
     responses: Arc<Responses>,
     requests: VecDeque<Asked>,
+    /// The requests have waited already, before this job was made.
+    has_waited: bool,
     /// The job has got to a worker.
     began: bool,
     /// The job is where it may wait for the disk.
@@ -36,8 +38,18 @@ impl Job {
         responses: Arc<Responses>,
         requests: VecDeque<Asked>,
     ) -> Self {
-        responses.job_begins();
-        Self { handler, session, responses, requests, began: false, may_wait: false, current: None, done: None }
+        let has_waited = requests.front().is_some_and(|(first, _)| responses.job_begins(*first));
+        Self {
+            handler,
+            session,
+            responses,
+            requests,
+            has_waited,
+            began: false,
+            may_wait: false,
+            current: None,
+            done: None,
+        }
     }
 
     /// Does the requests, as long as the connection has room for what they may answer.
@@ -62,11 +74,11 @@ impl Job {
         }
     }
 
-    /// Notes a long wait for a worker, before anything is answered.
+    /// Notes a long wait before the job began, before anything is answered.
     fn note_wait(&self) {
         let (Some((first, _)), Some((last, _))) = (self.requests.front(), self.requests.back()) else { return };
         if let Some((admitted, began)) = job_times()
-            && began.duration_since(admitted) >= JobTimes::NOTED
+            && (self.has_waited || began.duration_since(admitted) >= JobTimes::NOTED)
         {
             self.responses.job_waited(JobTimes { tokens: (*first, *last), began, ended: began, is_long: true });
         }

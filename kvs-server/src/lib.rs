@@ -24,6 +24,7 @@ mod cursors;
 mod data_folder;
 mod descriptors;
 mod error;
+mod failed_requests;
 mod files;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -40,7 +41,6 @@ mod operation;
 pub mod pool;
 mod protocol_choice;
 mod reload;
-mod repeated;
 mod replaced;
 mod responses;
 mod restored;

@@ -112,8 +112,6 @@ pub const TLS_BUFFER_BYTES: usize = 16 * 1024;
 pub const FILE_CHECK: Duration = Duration::from_millis(500);
 /// The longest file of settings, certificates or tokens that is read, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
-/// What happens again and again, such as a client that speaks no TLS, is logged once in this time, with its count.
-pub const REPEATED_LOG: Duration = Duration::from_secs(10);
 
 /// A request that takes longer is remembered in the slow log: far longer than any sync of a disk that is well.
 pub const SLOW_REQUEST: Duration = Duration::from_millis(50);

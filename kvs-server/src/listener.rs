@@ -176,7 +176,10 @@ impl Client {
         self.ending = match tls {
             None => {
                 let session = Session::new(access, None);
-                Connection::new(stream, Arc::clone(&self.shared), responses, session).serve().await
+                Connection::new(stream, Arc::clone(&self.shared), responses, session)
+                    .numbered(self.number)
+                    .serve()
+                    .await
             }
             // In a box of its own, so that clients without TLS don't carry its weight.
             Some(tls) => Box::pin(self.serve_securely(stream, responses, &tls, access, &stop)).await,
@@ -199,7 +202,7 @@ impl Client {
         };
         let Some(Secured { stream, certificate_names }) = secured else { return Ending::Tls };
         let session = Session::new(access, certificate_names);
-        Connection::new(stream, Arc::clone(&self.shared), responses, session).serve().await
+        Connection::new(stream, Arc::clone(&self.shared), responses, session).numbered(self.number).serve().await
     }
 }
 

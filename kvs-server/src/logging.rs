@@ -9,8 +9,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::error::ServerError;
-use crate::repeated::Repeated;
 use crate::settings::DEFAULT_LOG_LEVEL;
+use kvs_engine::Repeated;
 
 /// Changes the filter of the log that was begun.
 type SetFilter = Box<dyn Fn(EnvFilter) + Send + Sync>;

@@ -70,11 +70,6 @@ impl OperationName {
         }
     }
 
-    /// Whether it goes through the log.
-    pub(crate) const fn writes(self) -> bool {
-        matches!(self, Self::Set | Self::SetIf | Self::Take | Self::Remove | Self::Batch | Self::Clear)
-    }
-
     /// The label of the histogram of durations: what touches no key shares one, because each costs two dozen series.
     pub(crate) const fn duration_label(self) -> &'static str {
         match self {

@@ -20,7 +20,8 @@ use crate::answered::Answered;
 use crate::budget::{Budget, too_many_bytes};
 use crate::limits::{CONNECTION_ALLOWANCE_BYTES, MAX_HELD_READS};
 use crate::operation::OperationName;
-use crate::slowlog::{Parts, disk_times};
+use crate::slowlog::Parts;
+use crate::slowlog::disk_times::{self, Group};
 use crate::wakes;
 
 /// A request that a job has not done yet, with the token of its slot.
@@ -65,18 +66,19 @@ struct State {
     /// The token of the first slot.
     first: u64,
     slots: VecDeque<Slot>,
-    /// A job of this connection is with the pool.
-    job: bool,
+    /// The first request of the job of this connection that is with the pool.
+    job: Option<u64>,
     /// What the last job left undone for want of room.
     undone: VecDeque<Asked>,
     /// The pool had no place for the last job.
     was_refused: bool,
-    /// The job before the next one had no place in the pool, so what the next one does has waited.
+    /// The job before the next one had no place in the pool, or its answers no room, so what the next one does has waited.
     has_waited: bool,
     /// Jobs that took long and whose answers were not all taken yet, in order; no more of them than slots.
     long_jobs: VecDeque<JobTimes>,
-    /// Syncs that took long, with the first and the last request that each answered; as many at most.
-    long_syncs: VecDeque<(u64, u64, Duration)>,
+    /// Groups of the log with the first and the last request that each answered and that was not taken yet, in order; as
+    /// many at most.
+    groups: VecDeque<(u64, u64, Group)>,
 }
 
 /// Slots of requests that were just decoded: a batch of them is handed over under one lock.
@@ -199,8 +201,8 @@ impl Responses {
         let Some(&Slot::Open { is_read, must_keep }) = state.slots.get(place) else { return };
         self.held_reads.fetch_sub(usize::from(submitted && is_read), Ordering::Relaxed);
         state.slots[place] = self.hold(answered, must_keep);
-        if let Some(took) = disk_times::long_sync().filter(|_| submitted) {
-            state.note_sync(token, took);
+        if let Some(group) = disk_times::group().filter(|_| submitted) {
+            state.note_group(token, group);
         }
         drop(state);
         if place == 0
@@ -273,38 +275,58 @@ impl Responses {
         self.held_bytes.load(Ordering::Relaxed)
     }
 
-    /// Takes note that a job is on its way to the pool.
-    pub(crate) fn job_begins(&self) {
-        self.lock().job = true;
+    /// Takes note that a job is on its way to the pool which begins with this request; returns whether its requests have
+    /// waited for a place or for room.
+    pub(crate) fn job_begins(&self, first: u64) -> bool {
+        let mut state = self.lock();
+        state.job = Some(first);
+        state.has_waited
     }
 
-    /// Where the time of a request went that was taken by the last [`drain`](Self::drain), as far as jobs and syncs took
-    /// long enough to be noted.
-    pub(crate) fn parts(&self, token: u64, decoded: Instant) -> Parts {
+    /// Where the time of a request went that was taken by the last [`drain`](Self::drain) and is encoded now, as far as its
+    /// job took long enough to be noted.
+    pub(crate) fn parts(&self, token: u64, decoded: Instant, encoded: Instant) -> Parts {
         let state = self.lock();
         let is_in = |(first, last): (u64, u64)| (first..=last).contains(&token);
         let job = state.long_jobs.iter().rev().find(|job| is_in(job.tokens));
-        let sync = state.long_syncs.iter().find(|(first, last, _)| is_in((*first, *last)));
+        let group = state.groups.iter().find(|(first, last, _)| is_in((*first, *last))).map(|(_, _, group)| group);
+        let queue = job.map_or(Duration::ZERO, |job| job.began.saturating_duration_since(decoded));
+        let waited = encoded.saturating_duration_since(decoded).saturating_sub(queue);
+        // What was answered by no group was answered by its job.
+        let is_at_work = group.is_none() && state.job.is_some_and(|first| first <= token);
+        let index = match job {
+            _ if is_at_work => waited,
+            Some(job) => job.ended.saturating_duration_since(job.began.max(decoded)).min(waited),
+            None => Duration::ZERO,
+        };
         Parts {
-            queue: job.map_or(Duration::ZERO, |job| job.began.saturating_duration_since(decoded)),
-            index: job.map_or(Duration::ZERO, |job| job.ended.saturating_duration_since(job.began.max(decoded))),
-            sync: sync.map_or(Duration::ZERO, |(_, _, took)| *took),
+            queue,
+            index,
+            sync: group.map_or(Duration::ZERO, |group| group.sync),
+            answer: group
+                .map_or(waited.saturating_sub(index), |group| encoded.saturating_duration_since(group.settled)),
         }
     }
 
-    /// Takes note that a job waited long for a worker.
+    /// Takes note that requests wait for the client to take answers.
+    pub(crate) fn requests_wait(&self) {
+        self.lock().has_waited = true;
+    }
+
+    /// Takes note that a job's requests waited long before it began.
     pub(crate) fn job_waited(&self, times: JobTimes) {
         self.lock().note_job(times);
     }
 
     /// Takes back what a job left undone, and lets the next one begin. Its times are
-    /// noted if they are long, or if it had to wait for a place.
+    /// noted if they are long, or if it had to wait for a place or for room.
     pub(crate) fn job_ends(&self, undone: VecDeque<Asked>, was_refused: bool, times: Option<JobTimes>) {
         let mut state = self.lock();
-        state.job = false;
+        state.job = None;
+        let was_left = was_refused || !undone.is_empty();
         state.undone = undone;
         state.was_refused = was_refused;
-        let has_waited = std::mem::replace(&mut state.has_waited, was_refused);
+        let has_waited = std::mem::replace(&mut state.has_waited, was_left);
         if let Some(times) = times.filter(|times| times.is_long || has_waited) {
             state.note_job(times);
         }
@@ -315,7 +337,7 @@ impl Responses {
     /// `None` while a job is with the pool; else puts what the last one left undone in front of `waiting`.
     pub(crate) fn take_undone(&self, waiting: &mut VecDeque<Asked>) -> Option<Left> {
         let mut state = self.lock();
-        if state.job {
+        if state.job.is_some() {
             return None;
         }
         let mut undone = std::mem::take(&mut state.undone);
@@ -333,7 +355,7 @@ impl Responses {
         let state = self.lock();
         Look {
             is_ready: matches!(state.slots.front(), Some(Slot::Filled { .. })),
-            has_job: state.job,
+            has_job: state.job.is_some(),
             has_undone: !state.undone.is_empty(),
             was_refused: state.was_refused,
         }
@@ -344,6 +366,8 @@ impl Responses {
         let mut state = self.lock();
         state.slots.shrink_to_fit();
         state.undone.shrink_to_fit();
+        state.forget_times();
+        state.groups.shrink_to_fit();
     }
 
     /// Tells the connection that the server is ending.
@@ -401,12 +425,11 @@ impl State {
         self.long_jobs.push_back(times);
     }
 
-    /// A sync that took so long answered this request.
-    fn note_sync(&mut self, token: u64, took: Duration) {
-        match self.long_syncs.back_mut() {
-            // The same group, as far as its duration in nanoseconds tells.
-            Some((_, last, of_last)) if *of_last == took && *last < token => *last = token,
-            _ => self.long_syncs.push_back((token, token, took)),
+    /// A group of the log answered this request.
+    fn note_group(&mut self, token: u64, group: Group) {
+        match self.groups.back_mut() {
+            Some((_, last, noted)) if *noted == group && *last < token => *last = token,
+            _ => self.groups.push_back((token, token, group)),
         }
     }
 
@@ -415,8 +438,8 @@ impl State {
         while self.long_jobs.front().is_some_and(|job| job.tokens.1 < self.first) {
             self.long_jobs.pop_front();
         }
-        while self.long_syncs.front().is_some_and(|(_, last, _)| *last < self.first) {
-            self.long_syncs.pop_front();
+        while self.groups.front().is_some_and(|(_, last, _)| *last < self.first) {
+            self.groups.pop_front();
         }
     }
 }

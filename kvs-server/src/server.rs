@@ -25,6 +25,7 @@ use crate::admin::{Admin, AdminState};
 use crate::budget::Budget;
 use crate::data_folder::DataFolder;
 use crate::error::ServerError;
+use crate::failed_requests::FailedRequests;
 use crate::files::WatchedFiles;
 use crate::handler::Handler;
 use crate::health::{Health, State};
@@ -216,6 +217,7 @@ impl Server {
             limits: RwLock::new(Arc::new(limits)),
             metrics: Arc::clone(&state.metrics),
             fatal: Fatal::default(),
+            failed_requests: FailedRequests::default(),
             resp_connections: AtomicU64::new(0),
         });
         let connections = Arc::new(Connections::default());

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Notify;
 
 use crate::budget::Budget;
+use crate::failed_requests::FailedRequests;
 use crate::handler::Handler;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -20,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) budget: Arc<Budget>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fatal: Fatal,
+    pub(crate) failed_requests: FailedRequests,
     /// Connections that speak RESP2, whose clients may ask for their number.
     pub(crate) resp_connections: AtomicU64,
 }

@@ -4,24 +4,26 @@
 //! * no key and no value stands in it: it is read by whoever may read figures, and copied into tickets;
 //! * it has at most `ENTRIES` requests, the oldest goes first;
 //! * a request that is not slow costs no lock and no look at the clock for it: where time goes is known by what jobs and
-//!   groups note about themselves, and looked up when a request turns out to be slow.
+//!   groups note about themselves, one look at the clock each, and looked up when a request turns out to be slow.
 //!
 //! | time | from | to |
 //! |---|---|---|
 //! | queue | the request was decoded | its job began |
 //! | index | its job began | its job had given all its requests to the engine, or it was answered |
-//! | log | | what is left: waiting for the group before, writing the own one, and waiting to be encoded |
+//! | log | | what is left: waiting for the group before, and writing the own one |
 //! | sync | the group's sync began | it ended |
+//! | answer | the engine had answered it: it was durable | it was encoded, after the answers before it, for a client that takes them |
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use kvs_engine::Repeated;
 use kvs_protocol::{ErrorCode, RequestId};
 use serde_json::{Value, json};
 
+use crate::failed_requests::RequestName;
 use crate::operation::OperationName;
-use crate::repeated::Repeated;
 
 /// The most requests that are remembered: enough for a look at what happened, a few hundred bytes each.
 pub(crate) const ENTRIES: usize = 128;
@@ -35,6 +37,8 @@ pub(crate) struct Parts {
     pub(crate) index: Duration,
     /// The sync of its group.
     pub(crate) sync: Duration,
+    /// From the engine's answer until it was encoded.
+    pub(crate) answer: Duration,
 }
 
 /// One slow request.
@@ -42,8 +46,7 @@ pub(crate) struct Parts {
 pub(crate) struct SlowRequest {
     pub(crate) operation: OperationName,
     pub(crate) error: Option<ErrorCode>,
-    /// What the client calls it.
-    pub(crate) id: Option<RequestId>,
+    pub(crate) name: RequestName,
     pub(crate) took: Duration,
     pub(crate) parts: Parts,
 }
@@ -66,29 +69,33 @@ struct Last {
 impl SlowLog {
     /// Notes a request; now and then a line of the server's log says so, too.
     pub(crate) fn note(&self, request: &SlowRequest) {
-        let fields = request.fields();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.total += 1;
+        let number = last.total;
+        if last.requests.len() >= ENTRIES {
+            last.requests.pop_front();
+        }
+        let mut entry = request.fields();
+        entry["number"] = number.into();
+        last.requests.push_back(entry);
+        drop(last);
         if let Some(slow) = self.logged.count() {
             tracing::warn!(
                 slow,
+                number,
                 op = request.operation.as_str(),
                 took_us = micros(request.took),
                 queue_us = micros(request.parts.queue),
                 index_us = micros(request.parts.index),
                 log_us = micros(request.log()),
                 sync_us = micros(request.parts.sync),
-                id = request.id.as_ref().map(tracing::field::display),
+                answer_us = micros(request.parts.answer),
+                connection = request.name.connection,
+                request = request.name.request,
+                id = request.name.id.as_ref().map(tracing::field::display),
                 "{slow} slow requests; the last is told, `info` with the section `slowlog` has {ENTRIES} of them"
             );
         }
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.total += 1;
-        if last.requests.len() >= ENTRIES {
-            last.requests.pop_front();
-        }
-        let number = last.total;
-        let mut entry = fields;
-        entry["number"] = number.into();
-        last.requests.push_back(entry);
     }
 
     /// The section `slowlog` of `info`: the newest request first.
@@ -102,17 +109,19 @@ impl SlowLog {
 impl SlowRequest {
     /// What is left of its time.
     fn log(&self) -> Duration {
-        let Parts { queue, index, sync } = self.parts;
-        self.took.saturating_sub(queue).saturating_sub(index).saturating_sub(sync)
+        let Parts { queue, index, sync, answer } = self.parts;
+        [queue, index, sync, answer].into_iter().fold(self.took, Duration::saturating_sub)
     }
 
     fn fields(&self) -> Value {
-        let Parts { queue, index, sync } = self.parts;
+        let Parts { queue, index, sync, answer } = self.parts;
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         json!({
             "op": self.operation.as_str(),
             "outcome": self.error.map_or("ok", ErrorCode::as_str),
-            "id": match &self.id {
+            "connection": self.name.connection,
+            "request": self.name.request,
+            "id": match &self.name.id {
                 None => Value::Null,
                 Some(RequestId::Number(number)) => (*number).into(),
                 Some(RequestId::Text(text)) => text.as_str().into(),
@@ -123,6 +132,7 @@ impl SlowRequest {
             "indexUs": micros(index),
             "logUs": micros(self.log()),
             "syncUs": micros(sync),
+            "answerUs": micros(answer),
         })
     }
 }
@@ -134,16 +144,23 @@ fn micros(time: Duration) -> u64 {
 /// What the thread that answers a group knows about the group's time at the disk.
 pub(crate) mod disk_times {
     use std::cell::Cell;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
-    /// Shorter times are not worth a note: a slow request is far longer.
-    const NOTED: Duration = Duration::from_millis(1);
+    /// A group whose requests are being answered.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct Group {
+        /// How long its sync took; nothing if it needed none.
+        pub(crate) sync: Duration,
+        /// When its requests began to be answered. No two groups of a thread share it.
+        pub(crate) settled: Instant,
+    }
 
     thread_local! {
         static SYNC: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+        static GROUP: Cell<Option<Group>> = const { Cell::new(None) };
     }
 
-    /// A group begins to be answered on this thread, and its file was written.
+    /// A group's file was written.
     pub(crate) fn wrote() {
         SYNC.set(Duration::ZERO);
     }
@@ -153,14 +170,19 @@ pub(crate) mod disk_times {
         SYNC.set(took);
     }
 
-    /// The group is answered.
-    pub(crate) fn forget() {
-        SYNC.set(Duration::ZERO);
+    /// From now on this thread answers the group.
+    pub(crate) fn answers() {
+        GROUP.set(Some(Group { sync: SYNC.take(), settled: Instant::now() }));
     }
 
-    /// The sync of the group that this thread is answering, if it took long.
-    pub(crate) fn long_sync() -> Option<Duration> {
-        Some(SYNC.get()).filter(|took| *took >= NOTED)
+    /// The group is answered.
+    pub(crate) fn answered() {
+        GROUP.set(None);
+    }
+
+    /// The group that this thread is answering.
+    pub(crate) fn group() -> Option<Group> {
+        GROUP.get()
     }
 }
 
@@ -170,7 +192,8 @@ mod tests {
 
     fn request(took_ms: u64, parts: Parts) -> SlowRequest {
         let took = Duration::from_millis(took_ms);
-        SlowRequest { operation: OperationName::Set, error: None, id: Some(RequestId::Number(7)), took, parts }
+        let name = RequestName { connection: 3, request: 9, id: Some(RequestId::Number(7)) };
+        SlowRequest { operation: OperationName::Set, error: None, name, took, parts }
     }
 
     #[test]
@@ -189,10 +212,11 @@ mod tests {
     #[test]
     fn the_parts_add_up_to_the_whole() {
         let ms = Duration::from_millis;
-        let entry = request(100, Parts { queue: ms(20), index: ms(5), sync: ms(60) }).fields();
-        assert_eq!(entry["logUs"], 15_000);
+        let entry = request(100, Parts { queue: ms(20), index: ms(5), sync: ms(60), answer: ms(3) }).fields();
+        assert_eq!(entry["logUs"], 12_000);
+        assert_eq!(entry["answerUs"], 3_000);
         assert_eq!(entry["id"], 7);
-        let measured_apart = request(10, Parts { queue: ms(6), index: ms(6), sync: ms(0) }).fields();
+        let measured_apart = request(10, Parts { queue: ms(6), index: ms(6), ..Parts::default() }).fields();
         assert_eq!(measured_apart["logUs"], 0, "clocks that were read apart give no negative time");
     }
 }

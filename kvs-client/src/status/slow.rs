@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! 2 slow requests so far at 127.0.0.1:4000, the newest first
-//! at (UTC)                     took     queue     index       log      sync  request
-//! 2026-03-01T12:00:07.123   81.2 ms   12.0 us    4.0 us  900.0 us   80.3 ms  set ok 7
+//! at (UTC)                     took     queue     index       log      sync    answer  request
+//! 2026-03-01T12:00:07.123   81.2 ms   12.0 us    4.0 us  800.0 us   80.3 ms  100.0 us  set ok 7
 //! ```
 //!
 //! What must hold: what a server says is a stranger's text, which can't command a terminal; an entry that a newer server
@@ -24,7 +24,7 @@ use crate::session::Session;
 /// The section of `info` that has it.
 const SECTION: &str = "slowlog";
 /// Where the time of a request goes, as the server calls it and in the order in which it goes.
-const TIMES: [&str; 5] = ["tookUs", "queueUs", "indexUs", "logUs", "syncUs"];
+const TIMES: [&str; 6] = ["tookUs", "queueUs", "indexUs", "logUs", "syncUs", "answerUs"];
 
 /// Prints the slow log.
 pub(crate) async fn slow(session: &mut Session, output: Output) -> Result<(), Error> {
@@ -49,7 +49,7 @@ fn text(place: &str, total: u64, requests: &[Value]) -> String {
     }
     let mut text = format!(
         "{total} slow requests so far at {place}, the newest first\n\
-         at (UTC)                     took     queue     index       log      sync  request"
+         at (UTC)                     took     queue     index       log      sync    answer  request"
     );
     for request in requests {
         write!(text, "\n{:<23}", at(&request["atMs"])).expect(WRITES);
@@ -82,15 +82,19 @@ mod tests {
     fn a_request_is_a_line_that_no_server_can_break() {
         let request = json!({
             "number": 3, "op": "set", "outcome": "ok\n\u{1b}[2J", "id": 7, "atMs": 1_772_366_407_123_u64,
-            "tookUs": 81_200, "queueUs": 12, "indexUs": 4, "logUs": 900, "syncUs": 80_284,
+            "tookUs": 81_200, "queueUs": 12, "indexUs": 4, "logUs": 800, "syncUs": 80_284,
+            "answerUs": 100,
         });
         let found = text("here", 3, &[request, json!({"op": "get", "atMs": "then"})]);
         let lines: Vec<&str> = found.lines().collect();
         assert_eq!(
             lines[2],
-            "2026-03-01T12:00:07.123   81.2 ms   12.0 us    4.0 us  900.0 us   80.3 ms  set ok\\n\\u{1b}[2J 7"
+            "2026-03-01T12:00:07.123   81.2 ms   12.0 us    4.0 us  800.0 us   80.3 ms  100.0 us  set ok\\n\\u{1b}[2J 7"
         );
-        assert_eq!(lines[3], "-                               -         -         -         -         -  get");
+        assert_eq!(
+            lines[3],
+            "-                               -         -         -         -         -         -  get"
+        );
         assert_eq!(lines.len(), 4);
         assert_eq!(lines[1].find("request"), lines[2].find("set"));
     }

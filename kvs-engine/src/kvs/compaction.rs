@@ -19,6 +19,7 @@ use super::store::Core;
 use crate::error::{Error, Result};
 use crate::log::segment::{MAX_FILE_BYTES, MAX_HEADER_BYTES, Segment};
 use crate::options::Options;
+use crate::repeated::Repeated;
 use crate::stats::Stats;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -188,6 +189,7 @@ impl Core {
     /// The loop of the compaction's thread.
     pub(super) fn run_compactions(&self) {
         let mut retry = RETRY;
+        let failures = Repeated::default();
         while !self.compaction.wait(self.next_look()) {
             if self.log.poisoned().is_some() {
                 return;
@@ -196,8 +198,10 @@ impl Core {
                 retry = RETRY;
                 continue;
             };
-            let retry_s = retry.as_secs();
-            tracing::warn!(%error, retry_s, "a compaction failed; the log is as it was, the next try follows");
+            if let Some(failed) = failures.count() {
+                let retry_s = retry.as_secs();
+                tracing::warn!(%error, failed, retry_s, "a compaction failed; the log is as it was, the next try follows");
+            }
             if self.compaction.pause(retry) {
                 return;
             }

@@ -16,6 +16,7 @@ use super::{Log, Recovered, Waiter};
 use crate::backup::BACKUP_NAME;
 use crate::error::{Error, Result};
 use crate::options::Options;
+use crate::repeated::Repeated;
 use crate::storage::{Storage, read_exact_at, write_all_at};
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::sync::{Arc, Condvar, Mutex};
@@ -84,6 +85,7 @@ impl<W: Waiter> Log<W> {
             no_space: AtomicBool::new(false),
             kept: Mutex::new(None),
             reserve_in_use: AtomicBool::new(false),
+            reserve_told: Repeated::default(),
             storage,
             options,
         };

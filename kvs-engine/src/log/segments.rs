@@ -25,6 +25,7 @@ use super::table::{SegmentTable, View};
 use super::tail::{Job, Retired};
 use super::{IDLE_TICK, Log, SPACE_RETRY, Waiter};
 use crate::error::{Error, Result};
+use crate::repeated::Repeated;
 use crate::storage::Storage;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Arc, PoisonError};
@@ -69,12 +70,16 @@ impl<W: Waiter> Log<W> {
 
     /// The loop of the thread that prepares and seals segments. Ends when the log is closed or poisoned.
     pub(crate) fn run_segments(&self) {
+        let unsealed = Repeated::default();
         while let Some(task) = self.next_task() {
             match task {
                 Task::Run(job) => job(self),
                 Task::Seal(retired) => {
                     if let Err(error) = self.seal(&retired) {
-                        tracing::warn!(%error, segment = retired.segment.id, "a segment could not be sealed yet");
+                        if let Some(failed) = unsealed.count() {
+                            let segment = retired.segment.id;
+                            tracing::warn!(%error, failed, segment, "a segment could not be sealed yet");
+                        }
                         self.retry_later(retired);
                     }
                 }
@@ -219,8 +224,8 @@ impl<W: Waiter> Log<W> {
     pub(crate) fn release_reserve(&self) -> bool {
         self.reserve_in_use.store(true, Ordering::SeqCst);
         let released = self.storage.remove(COMPACTION_RESERVE_NAME).is_ok();
-        if released {
-            tracing::warn!("the disk is full: compaction uses its reserve");
+        if released && let Some(times) = self.reserve_told.count() {
+            tracing::warn!(times, "the disk is full: compaction uses its reserve");
         }
         released
     }

@@ -19,7 +19,6 @@ mod waiting;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use kvs_protocol::resp::{Decoder, Replies, Reply};
 use kvs_protocol::{Answer, ErrorCode, FrameBuffer, RequestId, Response, WireError};
@@ -29,6 +28,7 @@ use tokio::time::{Instant, Sleep};
 use crate::access::Session;
 use crate::answered::Answered;
 use crate::budget::{Lease, too_many_bytes};
+use crate::failed_requests::RequestName;
 use crate::job::Job;
 use crate::limits::{IN_FLIGHT_PAUSE, LINGER_BYTES, LINGER_DEADLINE, Limits};
 use crate::operation::OperationName;
@@ -52,6 +52,8 @@ const SPARE_REQUESTS: usize = 32;
 /// One client.
 pub(crate) struct Connection<S> {
     stream: S,
+    /// Of its connection, for the log.
+    number: u64,
     shared: Arc<Shared>,
     /// As they were when the connection began.
     limits: Arc<Limits>,
@@ -141,6 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let limits = shared.limits();
         Self {
             stream,
+            number: 0,
             lease: Lease::new(Arc::clone(&shared.budget)),
             frames: FrameBuffer::new(limits.frame_bytes),
             alarm: Box::pin(tokio::time::sleep_until(now + limits.idle_deadline)),
@@ -166,6 +169,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             refused: 0,
             ending: None,
         }
+    }
+
+    /// The same with a number by which the log tells it from others.
+    #[must_use]
+    pub(crate) fn numbered(self, number: u64) -> Self {
+        Self { number, ..self }
     }
 
     /// Serves the client until either side ends it.
@@ -249,7 +258,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return;
             }
         }
-        if self.waiting.is_empty() || !self.responses.has_room() {
+        if self.waiting.is_empty() {
+            return;
+        }
+        if !self.responses.has_room() {
+            self.responses.requests_wait();
             return;
         }
         // The next requests go where the last ones were, so that a steady client costs no allocation; what a burst took
@@ -310,8 +323,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let took = now.duration_since(request.decoded);
         let code = body.as_ref().err().map(|error| error.code);
         self.shared.metrics.requests.answered(request.operation, &body, took);
+        if let Err(error) = &body {
+            self.shared.failed_requests.note(request.operation, error, || self.name_of(&request));
+        }
         if took >= self.limits.slow_request {
-            self.note_slow(&request, code, took);
+            self.note_slow(&request, code, now);
         }
         match request.spelling {
             Spelling::Json(id) => Response { body, id }.encode(self.output.tail()),
@@ -323,18 +339,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Remembers a request that took long, with where its time went.
-    fn note_slow(&self, request: &Pending, error: Option<ErrorCode>, took: Duration) {
-        let mut parts = self.responses.parts(request.token, request.decoded.into_std());
-        if parts.sync.is_zero() && !request.operation.writes() {
-            // It had nothing to wait for but itself.
-            parts.index = took.saturating_sub(parts.queue);
-        }
+    fn note_slow(&self, request: &Pending, error: Option<ErrorCode>, now: Instant) {
+        let took = now.duration_since(request.decoded);
+        let parts = self.responses.parts(request.token, request.decoded.into_std(), now.into_std());
+        let name = self.name_of(request);
+        self.shared.metrics.requests.was_slow();
+        self.shared.handler.slow_log().note(&SlowRequest { operation: request.operation, error, name, took, parts });
+    }
+
+    /// What a request is called in the log.
+    fn name_of(&self, request: &Pending) -> RequestName {
         let id = match &request.spelling {
             Spelling::Json(id) => id.clone(),
             Spelling::Resp(_) => None,
         };
-        self.shared.metrics.requests.was_slow();
-        self.shared.handler.slow_log().note(&SlowRequest { operation: request.operation, error, id, took, parts });
+        RequestName { connection: self.number, request: request.token + 1, id }
     }
 
     /// What the connection uses, with a buffer of this size. `responses` counts by itself what it holds.

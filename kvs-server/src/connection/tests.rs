@@ -17,6 +17,7 @@ use super::{Connection, Ending};
 use crate::about::About;
 use crate::access::{Access, Grants, Session};
 use crate::budget::Budget;
+use crate::failed_requests::FailedRequests;
 use crate::handler::Handler;
 use crate::limits::{Limits, QUEUE_RETRY};
 use crate::metrics::{Labels, Metrics};
@@ -124,6 +125,7 @@ fn server_with(limits: Limits, grants: Option<Grants>) -> Server {
         limits: RwLock::new(Arc::new(limits)),
         metrics,
         fatal: Fatal::default(),
+        failed_requests: FailedRequests::default(),
         resp_connections: AtomicU64::new(0),
     });
     (shared, access)

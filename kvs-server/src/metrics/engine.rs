@@ -153,12 +153,13 @@ impl Observer for EngineMetrics {
     }
 
     fn answers(&self) {
+        disk_times::answers();
         wakes::hold();
     }
 
     fn answered(&self) {
         wakes::release();
-        disk_times::forget();
+        disk_times::answered();
     }
 
     fn compacted(&self, took: Duration, read_bytes: u64, written_bytes: u64) {

@@ -24,13 +24,13 @@ use crate::connection::Ending;
 use crate::health::{Health, State};
 use crate::limits::MAX_ADMIN_CONNECTIONS;
 use crate::pool::PoolFigures;
-use crate::repeated::Repeated;
+use kvs_engine::Repeated;
 use registry::Builder;
 
 pub(crate) use engine::EngineMetrics;
 pub(crate) use pool::PoolMetrics;
 pub(crate) use reload::ReloadMetrics;
-pub(crate) use requests::RequestMetrics;
+pub(crate) use requests::{RequestMetrics, is_failure};
 pub(crate) use tls::TlsMetrics;
 
 /// Everything that the server exports.

@@ -41,6 +41,11 @@ enum Outcome {
     Failed,
 }
 
+/// Whether a code says that the server could not do what it is there for.
+pub(crate) const fn is_failure(code: ErrorCode) -> bool {
+    matches!(Outcome::of(Some(code)), Outcome::Failed)
+}
+
 impl Outcome {
     const LABELS: [&'static str; 3] = ["ok", "refused", "failed"];
 

@@ -17,8 +17,8 @@ use tokio_rustls::server::TlsStream;
 use crate::error::ServerError;
 use crate::limits::TLS_BUFFER_BYTES;
 use crate::metrics::TlsMetrics;
-use crate::repeated::Repeated;
 use crate::settings::TlsSettings;
+use kvs_engine::Repeated;
 
 pub(crate) use files::TlsFiles;
 

@@ -1,15 +1,17 @@
 //! `Repeated`: what happens again and again is logged now and then, with how often it happened meanwhile.
 //!
-//! What must hold: the first time is logged at once; afterwards one line in [`REPEATED_LOG`], whatever happens.
+//! What must hold: the first time is logged at once; afterwards one line in ten seconds, whatever happens.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::limits::REPEATED_LOG;
+use crate::sync::{Mutex, PoisonError};
+
+/// Between two lines about the same kind of event.
+const REPEATED_LOG: Duration = Duration::from_secs(10);
 
 /// One kind of event.
 #[derive(Debug, Default)]
-pub(crate) struct Repeated(Mutex<Seen>);
+pub struct Repeated(Mutex<Seen>);
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -20,7 +22,8 @@ struct Seen {
 
 impl Repeated {
     /// Counts an event; gives how many there were since the last line when it is time for another one.
-    pub(crate) fn count(&self) -> Option<u64> {
+    #[must_use]
+    pub fn count(&self) -> Option<u64> {
         self.count_at(Instant::now())
     }
 
