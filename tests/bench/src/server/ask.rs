@@ -69,12 +69,24 @@ pub fn load_in_batches(addr: SocketAddr, from: u64, to: u64) -> Result<()> {
     Ok(())
 }
 
-/// The value of a series on an admin port.
-pub fn metric(admin: SocketAddr, series: &str) -> Result<f64> {
+/// The metrics of an admin port, with the head of the answer.
+pub fn metrics(admin: SocketAddr) -> Result<String> {
     let mut stream = connect(admin)?;
     write!(stream, "GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// How many series there are in metrics.
+pub fn series(metrics: &str) -> usize {
+    let body = metrics.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    body.lines().filter(|line| !line.starts_with('#')).count()
+}
+
+/// The value of a series on an admin port.
+pub fn metric(admin: SocketAddr, series: &str) -> Result<f64> {
+    let text = metrics(admin)?;
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     Ok(line.ok_or_else(|| format!("there is no metric {series}"))?.trim().parse()?)
 }
