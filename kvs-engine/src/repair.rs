@@ -27,6 +27,7 @@ use crate::engine::KvsEngine as _;
 use crate::error::{Error, Result};
 use crate::kvs::KvStore;
 use crate::limits::{HIGHEST_MAX_VALUE_BYTES, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS};
+use crate::log::segment;
 use crate::operation::Mutation;
 use crate::options::Options;
 use crate::scan::Entry;
@@ -35,6 +36,10 @@ use crate::verify::{self, Finding, FindingKind};
 
 /// The most bytes of keys and values that are written as one batch.
 const BATCH_BYTES: usize = MAX_BATCH_BYTES / 16;
+/// The new store has room for its log in so many segments at least, unless they would be too small or too large.
+const FEWEST_SEGMENTS: u64 = 16;
+/// Smaller segments would save nothing worth having.
+const SMALLEST_SEGMENT_BYTES: u64 = 1024 * 1024;
 
 /// What a damaged place means for one key whose name can still be read in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -91,6 +96,8 @@ pub struct Plan {
     /// Whether the manifest is damaged, so that segments are read that may not be part of the log any more: what a
     /// compaction had dropped may come back.
     pub without_manifest: bool,
+    /// What the damaged log takes, in bytes.
+    log_bytes: u64,
     /// Keeps every other process out of the damaged folder until the plan is dropped.
     _lock: Option<Box<dyn Send + Sync>>,
 }
@@ -126,6 +133,11 @@ pub fn plan_storage(storage: Arc<dyn Storage>) -> Result<Plan> {
     let is_loss = |finding: &Finding| finding.kind.is_damage() && finding.kind != FindingKind::DamagedCheckpoint;
     let damage = report.findings.into_iter().filter(is_loss);
     let losses = damage.map(|finding| salvage.loss_of(storage.as_ref(), finding)).collect::<Result<_>>()?;
+    let mut log_bytes = 0;
+    for name in names.iter().filter(|name| segment::id_of(name).is_some()) {
+        let length = storage.open(name).and_then(|file| file.length());
+        log_bytes += length.map_err(|error| Error::io(format!("reading {}", storage.path(name).display()), error))?;
+    }
     Ok(Plan {
         saved_keys: salvage.live_keys(),
         records: salvage.records,
@@ -133,8 +145,15 @@ pub fn plan_storage(storage: Arc<dyn Storage>) -> Result<Plan> {
         losses,
         salvage,
         storage,
+        log_bytes,
         _lock: lock,
     })
+}
+
+/// Segments for a store beside a damaged one: a volume has room for what is prepared ahead and kept in reserve once, and
+/// seldom twice.
+fn segment_bytes_beside(log_bytes: u64) -> u64 {
+    (log_bytes / FEWEST_SEGMENTS).clamp(SMALLEST_SEGMENT_BYTES, Options::default().segment_bytes)
 }
 
 impl std::fmt::Debug for Plan {
@@ -174,7 +193,7 @@ impl Plan {
     /// As [`save_into`](Self::save_into).
     pub fn save_into_storage(&self, target: Arc<dyn Storage>) -> Result<Repaired> {
         check_empty(target.as_ref())?;
-        let mut options = Options::default();
+        let mut options = Options { segment_bytes: segment_bytes_beside(self.log_bytes), ..Options::default() };
         options.limits.value_bytes = HIGHEST_MAX_VALUE_BYTES;
         let keys = KvStore::build(&target, options, |store| {
             let (mut batch, mut bytes) = (Vec::new(), 0);

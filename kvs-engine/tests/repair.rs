@@ -197,6 +197,21 @@ fn a_damaged_checkpoint_is_no_loss() {
 }
 
 /// A repair that is cut short leaves a folder that is refused, not one with half of the keys.
+/// The damaged folder stays beside the new one, on a volume that may be hardly larger than a store needs.
+#[test]
+fn a_small_store_is_repaired_in_little_space() {
+    let disk = MemoryStorage::new();
+    let store = KvStore::open_storage(Arc::new(disk.clone()), Options::default()).unwrap();
+    store.set("key", "value").unwrap();
+    let killed = disk.after_kill();
+    let plan = plan_storage(Arc::new(killed.clone())).unwrap();
+    let log_bytes: u64 = segments(&killed).iter().map(|name| killed.open(name).unwrap().length().unwrap()).sum();
+    let target = MemoryStorage::new();
+    target.set_capacity(Some(log_bytes / 3));
+    plan.save_into_storage(Arc::new(target.clone())).unwrap();
+    assert_eq!(contents(&open(&target).unwrap()).len(), 1);
+}
+
 #[test]
 fn half_a_repair_does_not_open() {
     const EIO: i32 = 5;
