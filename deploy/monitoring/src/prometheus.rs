@@ -84,9 +84,18 @@ impl Prometheus {
     /// # Errors
     /// [`Error::Missing`], [`Error::Start`], [`Error::Io`].
     pub fn start(folder: &Path, targets: &[Target], rules: &str) -> Result<Self, Error> {
-        let program = tool("prometheus")?;
         fs::write(folder.join("rules.yaml"), rules)?;
-        fs::write(folder.join("prometheus.yaml"), configuration(targets))?;
+        Self::start_with(folder, &configuration(targets))
+    }
+
+    /// Starts one in a folder with a configuration, whose other files are there already, and waits until each target that it
+    /// knows was scraped.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(folder: &Path, configuration: &str) -> Result<Self, Error> {
+        let program = tool("prometheus")?;
+        fs::write(folder.join("prometheus.yaml"), configuration)?;
         // Whoever takes the port in between makes the start fail, which its log says.
         let addr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = folder.join("prometheus.log");

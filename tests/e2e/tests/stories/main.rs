@@ -23,6 +23,7 @@ mod growth;
 mod helm;
 mod life;
 mod metrics;
+mod monitoring;
 mod namespaced;
 mod refusals;
 mod repair;
@@ -72,6 +73,7 @@ fn second_act() -> Vec<Story> {
         Story::new("a_volume_that_goes_with_its_store_grows_first", life::volume_that_goes_with_its_store_grows),
         Story::new("a_store_that_sleeps_in_a_paused_rollout_wakes_whole", life::paused_rollout_sleeps),
         Story::new("a_pod_without_a_store_goes_and_no_other", life::pod_of_no_store),
+        Story::new("every_query_and_every_alert_has_an_answer_in_a_real_prometheus", monitoring::every_query_answers),
         Story::new("a_pod_that_no_node_takes_is_told", life::no_node_takes_it),
         Story::new("a_class_that_cannot_grow_is_told_with_what_to_do", growth::class_that_cannot_grow),
         Story::new("a_store_sleeps_and_wakes_with_its_data", sleep::store_sleeps_and_wakes),

@@ -1,12 +1,16 @@
-//! A real Prometheus beside the cluster. It finds and scrapes the pods of a store and of the operator as
-//! deploy/monitoring/prometheus.yaml says, with the shipped rules.
+//! A real Prometheus beside the cluster. It chooses, names and scrapes the pods of a store and of the operator as
+//! deploy/monitoring/prometheus.yaml says, with the shipped rules. Debian's Prometheus has no discovery of Kubernetes: it is
+//! given the pods in a file, with the labels that discovery would give them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
+use kube::api::{ListParams, Patch, PatchParams};
 use kvs_e2e::cluster::OPERATOR_NAMESPACE;
 use kvs_e2e::namespace::Namespace;
 use kvs_e2e::runner::Told;
@@ -23,6 +27,10 @@ use serde_yaml::Value;
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 /// The longest wait for the answers to one turn's requests.
 const TURN_LIMIT: Duration = Duration::from_secs(20);
+/// Where Prometheus reads the pods from.
+const PODS: &str = "pods.json";
+/// What the labels that discovery gives begin with.
+const META: &str = "__meta_kubernetes_";
 /// Between two scrapes, and between two evaluations of the rules.
 const INTERVAL: &str = "1s";
 /// What rates of the dashboards are taken over.
@@ -41,6 +49,9 @@ pub(super) async fn every_query_answers(namespace: Namespace) -> Told {
 
     let folder = tempfile::tempdir().map_err(Failure::io("making a folder for Prometheus"))?;
     let configuration = prepare(&namespace, folder.path())?;
+    let pods = [pods(&namespace, &namespace.name).await?, pods(&namespace, OPERATOR_NAMESPACE).await?].concat();
+    let text = serde_json::Value::from(pods).to_string();
+    fs::write(folder.path().join(PODS), text).map_err(Failure::io("writing the pods"))?;
     let path = folder.path().to_owned();
     let prometheus = blocking(move || Prometheus::start_with(&path, &configuration)).await?;
     let api = prometheus.api;
@@ -71,7 +82,7 @@ pub(super) async fn every_query_answers(namespace: Namespace) -> Told {
 }
 
 /// Writes what Prometheus needs beside its configuration, and gives that: the shipped one for this cluster's API server and
-/// the pods of this story, with scrapes that a story has the time for.
+/// pods from a file, with scrapes that a story has the time for.
 fn prepare(namespace: &Namespace, folder: &Path) -> Result<String, Failure> {
     let write =
         |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).map_err(Failure::io(format!("writing {name}")));
@@ -79,8 +90,7 @@ fn prepare(namespace: &Namespace, folder: &Path) -> Result<String, Failure> {
         let text = fs::read_to_string(path).map_err(Failure::io(format!("reading {}", path.display())))?;
         serde_yaml::from_str(&text).map_err(|error| Failure::Unexpected(format!("{}: {error}", path.display())))
     };
-    let kubeconfig_path = &namespace.cluster.settings.kubeconfig;
-    let kubeconfig = yaml(kubeconfig_path)?;
+    let kubeconfig = yaml(&namespace.cluster.settings.kubeconfig)?;
     let (cluster, user) = (&kubeconfig["clusters"][0]["cluster"], &kubeconfig["users"][0]["user"]);
     for (name, text) in [
         ("ca.pem", &cluster["certificate-authority-data"]),
@@ -90,22 +100,49 @@ fn prepare(namespace: &Namespace, folder: &Path) -> Result<String, Failure> {
         let bytes = serde_yaml::from_value::<ByteString>(text.clone());
         write(name, &bytes.map_err(|error| Failure::Unexpected(format!("{name} of the kubeconfig: {error}")))?.0)?;
     }
-    fs::copy(kubeconfig_path, folder.join("kubeconfig")).map_err(Failure::io("copying the kubeconfig"))?;
     write("kvs.rules.yaml", rule_file(1).as_bytes())?;
 
     let mut configuration = yaml(&repository().join("deploy/monitoring/prometheus.yaml"))?;
     for name in ["scrape_interval", "evaluation_interval"] {
         configuration["global"][name] = INTERVAL.into();
     }
-    let jobs = configuration["scrape_configs"].as_sequence_mut().into_iter().flatten();
-    for job in jobs {
-        let of_operator = job["job_name"] == "kvs-operator";
-        let name = if of_operator { OPERATOR_NAMESPACE } else { namespace.name.as_str() };
-        job["kubernetes_sd_configs"][0]["namespaces"]["names"] = vec![Value::from(name)].into();
+    for job in configuration["scrape_configs"].as_sequence_mut().into_iter().flatten().filter_map(Value::as_mapping_mut)
+    {
+        let found = job.remove("kubernetes_sd_configs");
+        assert_eq!(found.as_ref().map(|configs| &configs[0]["role"]), Some(&Value::from("pod")), "{job:?}");
+        job.insert(
+            "file_sd_configs".into(),
+            serde_yaml::from_str(&format!("[{{files: [{PODS}]}}]")).unwrap_or_default(),
+        );
     }
     let text = serde_yaml::to_string(&configuration).map_err(|error| Failure::Unexpected(error.to_string()))?;
     let server = cluster["server"].as_str().unwrap_or_default().trim_start_matches("https://");
     Ok(text.replace("API_SERVER", server))
+}
+
+/// The ports of a namespace's pods, as the role `pod` of Prometheus' discovery gives them, as far as relabelling asks for it.
+async fn pods(namespace: &Namespace, name: &str) -> Result<Vec<serde_json::Value>, Failure> {
+    let api = kube::Api::<Pod>::namespaced(namespace.cluster.client.clone(), name);
+    let list = api.list(&ListParams::default()).await.map_err(Failure::kubernetes("listing pods"))?;
+    let mut targets = Vec::new();
+    for pod in list {
+        let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap_or_default();
+        let containers = pod.spec.as_ref().map(|spec| spec.containers.clone()).unwrap_or_default();
+        for port in containers.iter().flat_map(|container| container.ports.iter().flatten()) {
+            let mut labels: BTreeMap<String, String> = pod
+                .labels()
+                .iter()
+                .map(|(label, value)| {
+                    (format!("{META}pod_label_{}", label.replace(['.', '/', '-'], "_")), value.clone())
+                })
+                .collect();
+            labels.insert(format!("{META}namespace"), name.to_owned());
+            labels.insert(format!("{META}pod_name"), pod.name_any());
+            labels.insert(format!("{META}pod_container_port_name"), port.name.clone().unwrap_or_default());
+            targets.push(json!({ "targets": [format!("{address}:{}", port.container_port)], "labels": labels }));
+        }
+    }
+    Ok(targets)
 }
 
 /// Reads, overwrites, and a change that the operator sees and has nothing to do for.
@@ -126,7 +163,7 @@ async fn work(store: &Store, turn: usize) -> Told {
     assert!(failed.is_none(), "{failed:?}");
     let patch = json!({ "metadata": { "annotations": { "kvs.aryavarth.io/turn-of-a-story": turn.to_string() } } });
     let stores = store.namespace.cluster.stores(&store.namespace.name);
-    let patched = stores.patch(&store.name, &kube::api::PatchParams::default(), &kube::api::Patch::Merge(patch)).await;
+    let patched = stores.patch(&store.name, &PatchParams::default(), &Patch::Merge(patch)).await;
     let patched = patched.map_err(Failure::kubernetes("annotating the store"))?;
     assert_eq!(patched.name_any(), store.name);
     Ok(())
