@@ -28,6 +28,9 @@ const (
 	selectedNode = "volume.kubernetes.io/selected-node"
 	// provisionPause is the time between two looks: a claim waits half of it on average.
 	provisionPause = 300 * time.Millisecond
+	// content is the folder of a volume that pods see. It is inside the file system, so that there is nothing to see while
+	// that is not mounted: kubelet would give a pod the empty folder below.
+	content = "content"
 )
 
 // provision makes volumes until it is ended. A volume is an ext4 file system of the claimed size in a file of its own,
@@ -45,7 +48,7 @@ func provision(l *Layout) error {
 	}
 }
 
-func provisionOnce(l *Layout, client *kubernetes.Clientset) error {
+func provisionOnce(l *Layout, client kubernetes.Interface) error {
 	ctx := context.Background()
 	claims, err := client.CoreV1().PersistentVolumeClaims("").List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -79,7 +82,7 @@ func provisionOnce(l *Layout, client *kubernetes.Clientset) error {
 }
 
 // serve makes the volume of a claim that waits for one, and grows the volume of a claim that wants more.
-func serve(ctx context.Context, l *Layout, client *kubernetes.Clientset, claim *corev1.PersistentVolumeClaim, ours map[string]*corev1.PersistentVolume) error {
+func serve(ctx context.Context, l *Layout, client kubernetes.Interface, claim *corev1.PersistentVolumeClaim, ours map[string]*corev1.PersistentVolume) error {
 	if claim.DeletionTimestamp != nil {
 		return nil
 	}
@@ -111,7 +114,7 @@ func mountPoint(l *Layout, node, volume string) string {
 
 // create makes file, file system and mount, then the object, so that an object's volume always exists. Every step can
 // be made again after an interruption.
-func create(ctx context.Context, l *Layout, client *kubernetes.Clientset, claim *corev1.PersistentVolumeClaim, name, node string) error {
+func create(ctx context.Context, l *Layout, client kubernetes.Interface, claim *corev1.PersistentVolumeClaim, name, node string) error {
 	class, err := client.StorageV1().StorageClasses().Get(ctx, *claim.Spec.StorageClassName, metav1.GetOptions{})
 	if err != nil {
 		return err
@@ -128,7 +131,7 @@ func create(ctx context.Context, l *Layout, client *kubernetes.Clientset, claim 
 		if err := shell("mkfs.ext4 -q -F -m 0 " + image); err != nil {
 			return err
 		}
-		if err := shell("mount -o loop " + image + " " + mount); err != nil {
+		if err := mountVolume(image, mount); err != nil {
 			return err
 		}
 	}
@@ -140,7 +143,7 @@ func create(ctx context.Context, l *Layout, client *kubernetes.Clientset, claim 
 			StorageClassName:              *claim.Spec.StorageClassName,
 			PersistentVolumeReclaimPolicy: reclaimPolicy(class),
 			VolumeMode:                    claim.Spec.VolumeMode,
-			PersistentVolumeSource:        corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: mount}},
+			PersistentVolumeSource:        corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: filepath.Join(mount, content)}},
 			ClaimRef: &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim",
 				Namespace: claim.Namespace, Name: claim.Name, UID: claim.UID},
 			NodeAffinity: &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{
@@ -163,28 +166,77 @@ func reclaimPolicy(class *storagev1.StorageClass) corev1.PersistentVolumeReclaim
 	return corev1.PersistentVolumeReclaimDelete
 }
 
-// grow makes the file system larger while it is mounted, then says so in volume and claim, as a driver would.
-func grow(ctx context.Context, l *Layout, client *kubernetes.Clientset, claim *corev1.PersistentVolumeClaim, volume *corev1.PersistentVolume, size resource.Quantity) error {
-	image, mount := backingFile(l, volume.Name), volume.Spec.Local.Path
+// mountVolume mounts a volume's file system and makes sure of the folder that pods see, which has what every new ext4 has.
+func mountVolume(image, mount string) error {
+	if err := shell("mount -o loop " + image + " " + mount); err != nil {
+		return err
+	}
+	return os.MkdirAll(filepath.Join(mount, content, "lost+found"), 0o755)
+}
+
+// grow makes the file system larger, then says so in volume and claim, as a driver would. Where root may not grow a mounted
+// one (no CAP_SYS_RESOURCE), it has the rule of a class that grows offline: the pod that uses the volume keeps it, no other
+// one gets it, and when that pod is gone it grows. Between two pods there is no time to hit upon.
+func grow(ctx context.Context, l *Layout, client kubernetes.Interface, claim *corev1.PersistentVolumeClaim, volume *corev1.PersistentVolume, size resource.Quantity) error {
+	image, mount := backingFile(l, volume.Name), filepath.Dir(volume.Spec.Local.Path)
 	if err := truncate(image, size.Value()); err != nil {
 		return err
 	}
-	if !inUse(volume.Name, mount) {
-		if err := growOffline(image, mount); err != nil {
+	mounted, err := mountsBelow(dataRoot)
+	if err != nil {
+		return err
+	}
+	if contains(mounted, mount) {
+		if inUse(mounted, volume.Name, mount) {
+			cause := growMounted(image)
+			if cause == nil {
+				return grown(ctx, client, claim, volume, size)
+			}
+			if err := resizeLater(ctx, client, claim, cause); err != nil {
+				return err
+			}
+		}
+		// A pod that has the volume has a mount of its own, and from now on no other pod gets one.
+		if err := shell("umount " + mount); err != nil {
+			return err
+		}
+		if mounted, err = mountsBelow(dataRoot); err != nil {
 			return err
 		}
 	}
-	output, err := exec.Command("losetup", "--noheadings", "--output", "NAME", "--associated", image).Output()
-	device := strings.TrimSpace(string(output))
+	if inUse(mounted, volume.Name, mount) {
+		return nil
+	}
+	// A container that is being made has a copy of every mount for a moment, which nobody sees but the loop device.
+	if device, err := loopDevice(image); err != nil || device != "" {
+		return err
+	}
+	if err := errors.Join(shell("e2fsck -f -p "+image), shell("resize2fs "+image), mountVolume(image, mount)); err != nil {
+		return err
+	}
+	return grown(ctx, client, claim, volume, size)
+}
+
+// growMounted makes a mounted file system as large as its file.
+func growMounted(image string) error {
+	device, err := loopDevice(image)
 	if err != nil || device == "" {
 		return fmt.Errorf("no loop device of %s: %w", image, err)
 	}
 	if err := shell("losetup --set-capacity " + device); err != nil {
 		return err
 	}
-	if err := shell("resize2fs " + device); err != nil {
-		return resizeLater(ctx, client, claim, err)
-	}
+	return shell("resize2fs " + device)
+}
+
+// loopDevice is the device of a volume's file; there is none when the file system is mounted nowhere.
+func loopDevice(image string) (string, error) {
+	output, err := exec.Command("losetup", "--noheadings", "--output", "NAME", "--associated", image).Output()
+	return strings.TrimSpace(string(output)), err
+}
+
+// grown says in volume and claim that the file system has its new size.
+func grown(ctx context.Context, client kubernetes.Interface, claim *corev1.PersistentVolumeClaim, volume *corev1.PersistentVolume, size resource.Quantity) error {
 	capacity := map[string]any{"capacity": map[string]any{"storage": size.String()}}
 	if err := patch(map[string]any{"spec": capacity}, func(body []byte) error {
 		_, err := client.CoreV1().PersistentVolumes().Patch(ctx, volume.Name, types.MergePatchType, body, metav1.PatchOptions{})
@@ -200,11 +252,7 @@ func grow(ctx context.Context, l *Layout, client *kubernetes.Clientset, claim *c
 }
 
 // inUse tells whether a pod has the volume: kubelet mounts it at a second place, under its name.
-func inUse(volume, mount string) bool {
-	mounted, err := mountsBelow(dataRoot)
-	if err != nil {
-		return true
-	}
+func inUse(mounted []string, volume, mount string) bool {
 	for _, path := range mounted {
 		if path != mount && strings.HasSuffix(path, "/"+volume) {
 			return true
@@ -213,19 +261,8 @@ func inUse(volume, mount string) bool {
 	return false
 }
 
-// growOffline grows a file system that nobody uses, between an unmount and a mount.
-func growOffline(image, mount string) error {
-	if err := shell("umount " + mount); err != nil {
-		return err
-	}
-	checked := shell("e2fsck -f -p " + image)
-	grown := shell("resize2fs " + image)
-	return errors.Join(shell("mount -o loop "+image+" "+mount), checked, grown)
-}
-
-// resizeLater says in the claim that the file system grows when its volume is not in use. A machine on which root may
-// not grow a mounted ext4 (no CAP_SYS_RESOURCE) has the same rule as a class that grows offline.
-func resizeLater(ctx context.Context, client *kubernetes.Clientset, claim *corev1.PersistentVolumeClaim, cause error) error {
+// resizeLater says in the claim that the file system grows when its volume is not in use.
+func resizeLater(ctx context.Context, client kubernetes.Interface, claim *corev1.PersistentVolumeClaim, cause error) error {
 	for _, condition := range claim.Status.Conditions {
 		if condition.Type == corev1.PersistentVolumeClaimFileSystemResizePending {
 			return nil
@@ -250,8 +287,8 @@ func patch(content map[string]any, send func([]byte) error) error {
 }
 
 // remove takes a released volume away, the object last.
-func remove(ctx context.Context, l *Layout, client *kubernetes.Clientset, volume *corev1.PersistentVolume) error {
-	mount := volume.Spec.Local.Path
+func remove(ctx context.Context, l *Layout, client kubernetes.Interface, volume *corev1.PersistentVolume) error {
+	mount := filepath.Dir(volume.Spec.Local.Path)
 	if mounted, err := mountsBelow(filepath.Dir(mount)); err == nil && contains(mounted, mount) {
 		if err := shell("umount " + mount); err != nil {
 			return err
