@@ -159,7 +159,10 @@ fn find_fault(
     let access = verdict.ok().and_then(|valid| access::fault(&observed.access, valid, now));
     let beginning = observed.origin.blocked().filter(|blocked| blocked.is_fault);
     let beginning = beginning.map(|Blocked { reason, message, .. }| Fault { reason, message: message.clone() });
-    access.or(beginning).or_else(|| diagnosis::find(&observed.pods, &observed.claims))
+    // The claims of a former store go because it asked for that.
+    let former = obstacles.iter().any(|obstacle| obstacle.owner == ObstacleOwner::FormerStore);
+    let claims = if former { &[] } else { observed.claims.as_slice() };
+    access.or(beginning).or_else(|| diagnosis::find(&observed.pods, claims))
 }
 
 /// When pods are replaced, as far as that is known.

@@ -25,9 +25,29 @@ pub struct Fault {
 /// Restarts from which on they are a loop: once is an accident.
 const LOOP_RESTARTS: i32 = 2;
 
-/// The first fault of the members or of their volumes.
+/// The first fault of the members or of their volumes. A volume that is about to be lost comes before whatever else is
+/// wrong: what helps against that may end the pod.
 pub(super) fn find(pods: &[Arc<Pod>], claims: &[Arc<PersistentVolumeClaim>]) -> Option<Fault> {
-    pods.iter().find_map(|pod| of_pod(pod)).or_else(|| claims.iter().find_map(|claim| of_claim(claim)))
+    let going = claims.iter().find_map(|claim| of_going_claim(claim, pods));
+    let of_pods = || pods.iter().find_map(|pod| of_pod(pod));
+    going.or_else(of_pods).or_else(|| claims.iter().find_map(|claim| of_claim(claim)))
+}
+
+/// Kubernetes keeps a claim that was deleted as long as a pod uses it.
+fn of_going_claim(claim: &PersistentVolumeClaim, pods: &[Arc<Pod>]) -> Option<Fault> {
+    claim.metadata.deletion_timestamp.as_ref()?;
+    let name = claim.name_any();
+    let member = name.strip_prefix(names::DATA_VOLUME)?.strip_prefix('-')?;
+    let is_used = pods.iter().any(|pod| pod.name_any() == member && pod.metadata.deletion_timestamp.is_none());
+    let volume = claim.spec.as_ref()?.volume_name.as_deref()?;
+    is_used.then(|| Fault {
+        reason: "VolumeClaimDeleted",
+        message: format!(
+            "volume claim {name} was deleted, and goes with its data as soon as pod {member} ends; keep the volume: kubectl \
+             patch persistentvolume {volume} --patch '{{\"spec\":{{\"persistentVolumeReclaimPolicy\":\"Retain\"}}}}'; \
+             then bind it to a new claim, see docs/operator.md"
+        ),
+    })
 }
 
 /// Kubernetes writes its default class into each claim that names none; so one without a class found no default.
@@ -212,6 +232,23 @@ mod tests {
         assert_eq!(find(&[], &claim("{}")).unwrap().reason, "NoStorageClass");
         assert_eq!(find(&[], &claim("{storageClassName: fast}")), None);
         assert_eq!(find(&[], &claim("{storageClassName: '', volumeName: made-by-hand}")), None);
+    }
+
+    #[test]
+    fn a_claim_that_goes_with_its_pod_comes_before_what_ails_the_pod() {
+        let claim = |more: &str| {
+            let yaml = format!(
+                "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: data-orders-0{more}}}\nspec: {{storageClassName: fast, volumeName: pv-1}}"
+            );
+            vec![Arc::new(serde_yaml::from_str(&yaml).unwrap())]
+        };
+        let going = claim(", deletionTimestamp: '2026-01-01T00:00:00Z'");
+        let poisoned = pod(&server("state: {terminated: {exitCode: 1, message: 'poisoned: disk'}}"));
+        let fault = find(&poisoned, &going).unwrap();
+        assert_eq!(fault.reason, "VolumeClaimDeleted");
+        assert!(fault.message.contains("kubectl patch persistentvolume pv-1 --patch '{\"spec\":"), "{}", fault.message);
+        assert_eq!(find(&poisoned, &claim("")).unwrap().reason, "StorePoisoned");
+        assert_eq!(find(&[], &going), None, "nobody uses it: it is gone in a moment, as somebody wished");
     }
 
     #[test]
