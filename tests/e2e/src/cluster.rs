@@ -120,6 +120,16 @@ impl Cluster {
         self.program(&self.settings.tools.join("promtool"))
     }
 
+    /// Takes a node's network link down (`cut`) or up again (`heal`).
+    #[must_use]
+    pub fn link(&self, verb: &str, node: &str) -> Program {
+        // .cluster/NAME/kubeconfig
+        let state = self.settings.kubeconfig.parent().unwrap_or(Path::new("."));
+        let name = state.file_name().unwrap_or_default();
+        let program = self.program(&self.settings.tools.join("cluster")).args([verb, "--name"]).args([name]);
+        program.args([Path::new("--state"), state]).args([node])
+    }
+
     /// A line of shell as a person types it at the top of this repository, with kubectl, helm and kvs-client on the path
     /// and this cluster as the current one.
     #[must_use]

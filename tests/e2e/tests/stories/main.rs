@@ -7,6 +7,7 @@
 //! KVS_E2E_STATE=.cluster/test KVS_E2E_TOOLS=~/.cache/aryavarth-kvs/tools \
 //!   cargo test -p kvs-e2e --features cluster -- strategy
 //! ```
+//! `make torture-operator` tells more of them (`KVS_TORTURE=full`): those that disturb nodes.
 //! `KVS_E2E_KEEP=1` leaves the namespaces of failed stories. What the stories stand on is the library of this crate.
 //!
 //! What must hold: the operator is installed once; stories that need it run side by side, each in its own namespace;
@@ -23,8 +24,10 @@ mod growth;
 mod helm;
 mod life;
 mod metrics;
+mod mishaps;
 mod monitoring;
 mod namespaced;
+mod nodes;
 mod refusals;
 mod repair;
 mod restricted;
@@ -70,6 +73,11 @@ fn second_act() -> Vec<Story> {
         Story::new("a_deleted_store_leaves_its_claim_to_the_next_of_its_name", retention::claim_is_adopted),
         Story::new("a_change_of_strategy_rolls_the_pod_and_keeps_the_data", strategy::change_keeps_the_data),
         Story::new("a_larger_volume_grows_and_keeps_the_data", growth::volume_grows),
+        Story::new("a_claim_deleted_by_mistake_takes_no_data_with_it", mishaps::claim_deleted),
+        Story::new("a_configuration_that_was_spoiled_is_named_and_repaired", mishaps::configuration_spoiled),
+        Story::new("a_disk_that_fails_is_told_and_the_data_comes_back_with_it", mishaps::disk_fails),
+        Story::new("a_volume_of_another_store_is_refused_and_left_as_it_is", mishaps::foreign_volume),
+        Story::new("an_image_that_no_node_has_is_told_and_the_former_one_serves_again", mishaps::image_missing),
         Story::new("a_volume_that_goes_with_its_store_grows_first", life::volume_that_goes_with_its_store_grows),
         Story::new("a_store_that_sleeps_in_a_paused_rollout_wakes_whole", life::paused_rollout_sleeps),
         Story::new("a_pod_without_a_store_goes_and_no_other", life::pod_of_no_store),
@@ -83,6 +91,17 @@ fn second_act() -> Vec<Story> {
         Story::new("pods_of_ours_write_no_root_and_carry_no_idle_token", restricted::pods_as_they_live),
         Story::new("what_is_refused_is_refused_in_words", refusals::refused_in_words),
         Story::new("metrics_are_what_prometheus_reads", metrics::promtool_agrees),
+    ]
+}
+
+/// The stories that nothing else may run beside. In the long form only.
+fn long_act() -> Vec<Story> {
+    if !std::env::var("KVS_TORTURE").is_ok_and(|word| word == "full") {
+        return Vec::new();
+    }
+    vec![
+        Story::new("a_drained_node_keeps_the_volume_and_gives_the_member_back", nodes::drained),
+        Story::new("a_node_that_is_cut_off_is_told_and_gives_the_member_back", nodes::cut_off),
     ]
 }
 
@@ -130,6 +149,7 @@ async fn tell(words: &[String]) -> Result<Summary, Failure> {
     runner::tell(&cluster, first_act(), 1, &mut summary).await;
     if summary.failed.is_empty() {
         runner::tell(&cluster, chosen(second_act(), words, &mut summary), SIDE_BY_SIDE, &mut summary).await;
+        runner::tell(&cluster, chosen(long_act(), words, &mut summary), 1, &mut summary).await;
         runner::tell(&cluster, chosen(last_act(), words, &mut summary), 1, &mut summary).await;
     }
     if summary.failed.is_empty() || !cluster.settings.keep_failed {
