@@ -195,10 +195,11 @@ struct LimitArguments {
 }
 
 impl Arguments {
-    /// Where the cause of a failure goes, as far as flags and variables say it.
+    /// Where the cause of a failure goes, as far as it is known before the settings are: a file that is refused still says
+    /// where its refusal goes.
     #[must_use]
     pub fn termination_log(&self) -> Option<PathBuf> {
-        self.termination_log.clone()
+        self.termination_log.clone().or_else(|| ConfigFile::termination_log(self.config.as_deref()?))
     }
 
     /// The file that these arguments name.

@@ -206,6 +206,19 @@ fn a_folder_remembers_its_store_and_refuses_another() {
 }
 
 #[test]
+fn a_configuration_that_is_refused_still_says_where_its_refusal_goes() {
+    let here = tempdir().unwrap();
+    let (cause, file) = (here.path().join("cause"), here.path().join("config.yaml"));
+    for wrong in ["noSuchSetting: 1", "threads: 0", "addr: [", "engine: rocks"] {
+        let _ = std::fs::remove_file(&cause);
+        std::fs::write(&file, format!("terminationLog: {}\n{wrong}\n", cause.display())).unwrap();
+        let line = refused(here.path(), &["--config", file.to_str().unwrap()]);
+        let told = std::fs::read_to_string(&cause).unwrap_or_default();
+        assert!(told.starts_with("configuration: ") && told.lines().count() == 1, "{wrong}: {told}, {line}");
+    }
+}
+
+#[test]
 fn damaged_data_is_named_and_not_opened() {
     let here = tempdir().unwrap();
     let server = Process::start(here.path(), &[]);

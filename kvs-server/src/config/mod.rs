@@ -46,6 +46,14 @@ impl ConfigFile {
         Ok(Self { path: path.to_owned(), text, config })
     }
 
+    /// The termination log that a file names, whatever else is wrong with it: who can't read it as a whole has to say so
+    /// there. Its own line is looked for, as the operator writes it.
+    pub(crate) fn termination_log(path: &Path) -> Option<PathBuf> {
+        let text = String::from_utf8(read_bounded(path).ok()?).ok()?;
+        let value = text.lines().find_map(|line| line.strip_prefix("terminationLog:"))?;
+        serde_yaml::from_str::<String>(value).ok().filter(|value| !value.is_empty()).map(PathBuf::from)
+    }
+
     /// Says that it is this file where the mistake stands, if the file alone has it.
     pub(crate) fn blame(&self, error: ServerError) -> ServerError {
         let ServerError::Configuration(cause) = error else { return error };
