@@ -40,9 +40,10 @@ impl FailedRequests {
         let Some(failed) = repeated.and_then(|(_, repeated)| repeated.count()) else { return };
         let RequestName { connection, request, id } = name();
         let (op, code, id) = (operation.as_str(), error.code.as_str(), id.as_ref().map(tracing::field::display));
-        let cause = error.message.as_str();
-        // Others pass when there is less to do, or more space.
-        if matches!(error.code, ErrorCode::Busy | ErrorCode::NoSpace) {
+        // It passes when there is less to do, or more space.
+        let is_for_a_while = matches!(error.code, ErrorCode::Busy | ErrorCode::NoSpace);
+        let error = error.message.as_str();
+        if is_for_a_while {
             tracing::warn!(
                 failed,
                 op,
@@ -50,11 +51,11 @@ impl FailedRequests {
                 connection,
                 request,
                 id,
-                cause,
+                error,
                 "requests could not be done; the last is told"
             );
         } else {
-            tracing::error!(failed, op, code, connection, request, id, cause, "requests failed; the last is told");
+            tracing::error!(failed, op, code, connection, request, id, error, "requests failed; the last is told");
         }
     }
 }
