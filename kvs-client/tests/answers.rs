@@ -116,6 +116,27 @@ fn watching_shows_what_happens_between_two_looks() {
 }
 
 #[test]
+fn the_slow_log_shows_where_the_time_of_each_request_went() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_with(&folder.path().join("data"), &["--limits-slow-request-ms", "1"]);
+    // However fast the disk: so large that it takes a millisecond.
+    let value = "v".repeat(1_000_000);
+    with_input(&server, &["set", "secret-key", "-"], value.as_bytes()).assert_prints("");
+    let answer = objects(&server.run(["status", "--slow", "-o", "json"])).remove(0);
+    let request = answer["requests"].as_array().unwrap().iter().find(|one| one["op"] == "set").unwrap();
+    let times = ["queueUs", "indexUs", "logUs", "syncUs", "answerUs"].map(|part| request[part].as_u64().unwrap());
+    let took = request["tookUs"].as_u64().unwrap();
+    assert!(took >= 1_000 && times.iter().sum::<u64>().abs_diff(took) <= 5 && times[3] > 0, "{request}");
+    let text = server.run(["status", "--slow"]);
+    let lines: Vec<&str> = text.text().lines().collect();
+    for column in ["took", "queue", "index", "log", "sync", "answer", "request"] {
+        assert!(lines[1].contains(column), "{lines:?}");
+    }
+    assert!(lines[2..].iter().any(|line| line.ends_with(" set ok")), "{lines:?}");
+    assert!(!text.text().contains("secret"), "{lines:?}");
+}
+
+#[test]
 fn exists_answers_by_its_exit_code_too() {
     let (server, _folder) = server();
     server.run(["exists", "k"]).assert_says(1, "false\n");
