@@ -19,8 +19,9 @@ const GAP: f64 = 12.0;
 const HEAD: f64 = 40.0;
 /// Points of a line.
 const POINTS: u32 = 120;
-/// The most names under a panel.
+/// The most names under a panel, and characters of one: what fits.
 const MOST_NAMES: usize = 6;
+const NAME_LENGTH: usize = 30;
 /// Readable on white, and apart for people who don't see red and green.
 const COLOURS: [&str; 8] = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#999999", "#000000"];
 
@@ -118,7 +119,7 @@ fn draw_lines(svg: &mut String, panel: &Panel, found: &[(String, Series)], times
         let value = most * f64::from(part) / 4.0;
         scale_line(svg, y_of(value), &short(value, panel.scale));
     }
-    for (place, (name, series)) in found.iter().enumerate() {
+    for (place, (name, series)) in in_order(found).into_iter().enumerate() {
         let colour = COLOURS[place % COLOURS.len()];
         let mut path = String::new();
         for (time, value) in series.points.iter().filter(|(_, value)| value.is_finite()) {
@@ -133,13 +134,24 @@ fn draw_lines(svg: &mut String, panel: &Panel, found: &[(String, Series)], times
     }
 }
 
+/// The series in the order of their names; if there are more than are named, the largest come first.
+fn in_order(found: &[(String, Series)]) -> Vec<&(String, Series)> {
+    let most = |(_, series): &(String, Series)| series.points.iter().map(|(_, value)| *value).fold(0.0, f64::max);
+    let mut order: Vec<_> = found.iter().collect();
+    if order.len() > MOST_NAMES {
+        order.sort_by(|one, other| most(other).total_cmp(&most(one)));
+    }
+    order
+}
+
 fn draw_name(svg: &mut String, place: usize, name: &str, colour: &str) {
     if place > MOST_NAMES || (place == MOST_NAMES && !name.starts_with("and ")) {
         return;
     }
     let x = 10.0 + (place % 3) as f64 * 168.0;
     let y = HEIGHT - FOOT + 18.0 + (place / 3) as f64 * 13.0;
-    let name: String = name.chars().take(28).collect();
+    let is_whole = name.chars().count() <= NAME_LENGTH;
+    let name = if is_whole { name.to_owned() } else { name.chars().take(NAME_LENGTH - 1).chain(['…']).collect() };
     let _ = writeln!(
         svg,
         "<rect x=\"{x}\" y=\"{}\" width=\"8\" height=\"8\" fill=\"{colour}\"/><text x=\"{}\" y=\"{y}\" font-size=\"9\">{}</text>",
@@ -239,6 +251,37 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_picture_of_the_documents_shows_every_panel() {
+        for dashboard in crate::dashboards::ALL {
+            let path = format!("{}/../../docs/pictures/{}.svg", env!("CARGO_MANIFEST_DIR"), dashboard.name);
+            let picture = std::fs::read_to_string(path).unwrap();
+            for panel in dashboard.panels {
+                let title = format!(">{}<title>", escaped(panel.title));
+                assert!(picture.contains(&title), "{}: make dashboards draws {}", dashboard.name, panel.title);
+            }
+            assert!(!picture.contains("nothing to show"), "{} has a panel without data", dashboard.name);
+        }
+    }
+
+    #[test]
+    fn a_name_is_given_to_what_is_seen() {
+        let series = |number: usize| {
+            let points = vec![(1.0, 0.0), (2.0, if number == 8 { 5.0 } else { 0.0 })];
+            (
+                format!("the number {number} with a name that is too long"),
+                Series { labels: serde_json::Map::default(), points },
+            )
+        };
+        let found: Vec<_> = (0..9).map(series).collect();
+        let mut svg = String::new();
+        let panel = &crate::dashboards::ALL[0].panels[2];
+        draw_lines(&mut svg, panel, &found, (1.0, 2.0));
+        assert!(svg.contains(">the number 8 with a name that…<"), "{svg}");
+        assert!(svg.contains(">and 3 more<") && !svg.contains("number 7 with"), "{svg}");
+        assert_eq!(in_order(&found[..3])[0].0, found[0].0);
+    }
 
     #[test]
     fn numbers_are_short() {
