@@ -615,16 +615,26 @@ pub const ALERTS: &[Alert] = &[
     Alert {
         name: "KvsOperatorNoLeader",
         severity: Page,
-        by: All,
-        expression: "sum(kvs_operator_leader) == 0",
+        by: Installation,
+        expression: "sum by (namespace) (kvs_operator_leader) == 0",
         wait: "5m",
         summary: "Operators run, and none of them leads.",
-        description: "No operator has the lease: stores go on serving, and nothing follows what changes.",
+        description: "No operator of {{ $labels.namespace }} has the lease: stores go on serving, and nothing follows what changes.",
         with: &["KvsOperatorDown"],
-        fires: Story::new("10m", &[("kvs_operator_leader{O}", "0x60")]),
+        // The leader of another installation is no help.
+        fires: Story::new(
+            "10m",
+            &[
+                ("kvs_operator_leader{O}", "0x60"),
+                ("kvs_operator_leader{job=\"kvs-operator\",namespace=\"elsewhere\",pod=\"b-1\"}", "1x60"),
+            ],
+        ),
         quiet: Story::new(
             "10m",
-            &[("kvs_operator_leader{O}", "0x60"), ("kvs_operator_leader{job=\"kvs-operator\",pod=\"b-1\"}", "1x60")],
+            &[
+                ("kvs_operator_leader{O}", "0x60"),
+                ("kvs_operator_leader{job=\"kvs-operator\",namespace=\"kvs-system\",pod=\"b-1\"}", "1x60"),
+            ],
         ),
     },
     Alert {
