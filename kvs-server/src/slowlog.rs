@@ -41,6 +41,18 @@ pub(crate) struct Parts {
     pub(crate) answer: Duration,
 }
 
+impl Parts {
+    /// Parts that together are not longer than the whole: where a job still ran while the group was synced, that time is the
+    /// sync's.
+    pub(crate) fn within(self, took: Duration) -> Self {
+        let queue = self.queue.min(took);
+        let sync = self.sync.min(took - queue);
+        let answer = self.answer.min(took - queue - sync);
+        let index = self.index.min(took - queue - sync - answer);
+        Self { queue, index, sync, answer }
+    }
+}
+
 /// One slow request.
 #[derive(Debug, Clone)]
 pub(crate) struct SlowRequest {
@@ -194,6 +206,16 @@ mod tests {
         let took = Duration::from_millis(took_ms);
         let name = RequestName { connection: 3, request: 9, id: Some(RequestId::Number(7)) };
         SlowRequest { operation: OperationName::Set, error: None, name, took, parts }
+    }
+
+    #[test]
+    fn parts_that_overlap_are_not_longer_than_the_whole() {
+        let ms = Duration::from_millis;
+        let parts = Parts { queue: ms(12), index: ms(25), sync: ms(2), answer: ms(1) };
+        let Parts { queue, index, sync, answer } = parts.within(ms(38));
+        assert_eq!((queue, index, sync, answer), (ms(12), ms(23), ms(2), ms(1)));
+        let Parts { queue, index, sync, answer } = parts.within(ms(13));
+        assert_eq!((queue, index, sync, answer), (ms(12), ms(0), ms(1), ms(0)));
     }
 
     #[test]

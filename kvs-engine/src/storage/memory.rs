@@ -200,7 +200,10 @@ impl MemoryStorage {
     fn has_room(&self, more_bytes: u64) -> io::Result<()> {
         let capacity_bytes = locked(&self.shared.folder).capacity_bytes;
         match capacity_bytes {
-            Some(limit) if self.used_bytes() + more_bytes > limit => Err(io::ErrorKind::StorageFull.into()),
+            // What is written in place needs no room, however little there is.
+            Some(limit) if more_bytes > 0 && self.used_bytes() + more_bytes > limit => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
             _ => Ok(()),
         }
     }

@@ -341,7 +341,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Remembers a request that took long, with where its time went.
     fn note_slow(&self, request: &Pending, error: Option<ErrorCode>, now: Instant) {
         let took = now.duration_since(request.decoded);
-        let parts = self.responses.parts(request.token, request.decoded.into_std(), now.into_std());
+        let parts = self.responses.parts(request.token, request.decoded.into_std(), now.into_std()).within(took);
         let name = self.name_of(request);
         self.shared.metrics.requests.was_slow();
         self.shared.handler.slow_log().note(&SlowRequest { operation: request.operation, error, name, took, parts });
