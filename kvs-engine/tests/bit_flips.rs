@@ -212,7 +212,8 @@ fn after_a_kill_only_a_line_without_its_end_is_cut() {
                 in_lines += 1;
             }
         }
-        let end = lines.last().expect("no file is empty").end;
+        // A segment that is just being prepared has nothing yet, and is in no manifest.
+        let Some(end) = lines.last().map(|line| line.end) else { continue };
         let step = if is_full() { 1 } else { TAIL_STEP };
         for bit in (end * 8..content.len() * 8).step_by(step) {
             disk.flip_bit(&name, bit as u64);
