@@ -47,9 +47,9 @@ pub struct Options {
     /// How fast a compaction reads, in bytes per second; default 64 MiB, so that it leaves the disk to requests. Where
     /// that is too slow for what is overwritten, it goes faster.
     pub compaction_bytes_per_second: u64,
-    /// Growth of the log that makes a checkpoint of the index due, in bytes; default 48 MiB, which are read in a tenth of
-    /// a second, and three times the size of the last checkpoint if that is more. Opening after the death of the process
-    /// reads about so much of the log, and a third more while a checkpoint is being written.
+    /// Growth of the log that makes a checkpoint of the index due, in bytes; default 48 MiB, and three times the size
+    /// of the last checkpoint if that is more. Opening after the death of the process reads about so much of the log, and
+    /// a third more while a checkpoint is being written.
     pub checkpoint_bytes: u64,
     /// Memory in which sled keeps pages, in bytes; default 64 MiB, because sled's own 1 GiB fits no small pod. The
     /// other engines have no use for it.
